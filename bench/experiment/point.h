@@ -1,0 +1,52 @@
+// One point of an experiment, with every choice made: what run_point() runs and a row records.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "bench/experiment/system.h"
+#include "core/config/model_config.h"
+#include "core/types.h"
+#include "workloads/workload.h"
+
+namespace kvstow {
+
+// Where a point stands in its experiment; names for people and figures, without effect on the run.
+struct PointLabels {
+  std::string experiment;
+  std::string figure;
+  std::string panel;
+  std::string dataset;        // the workload's label
+  bool refined = false;       // added by a search between swept rates
+  double capacity_share = 0;  // > 0: the rate is this share of the system's measured capacity
+};
+
+struct ResolvedPoint {
+  PointLabels labels;
+
+  ModelConfig model;
+  std::string device;
+  int tensor_parallel = 1;
+  std::string executor = "simulated";
+  std::string law = "max";  // step-time law of the device file
+  std::string device_file;  // bench/devices/DEVICE.yaml
+  Bytes pool{0};            // floored to whole blocks by the allocator
+  Bytes host_pool{0};
+
+  SystemConfig system;
+  std::int64_t batch_size = 0;  // static-batch: B of this model and dataset
+
+  WorkloadConfig workload;
+  double beam_death_probability = 0.08;  // beam search without logits: each beam dies at a step
+
+  Seconds window_from_s = 0;  // step averages are taken over [from, to)
+  Seconds window_to_s = 0;
+  Seconds slo_ttft_s = 0;  // goodput counts requests within both; 0: no such limit
+  Seconds slo_tpot_s = 0;
+  std::uint64_t seed = 1;
+
+  [[nodiscard]] Tokens pool_slots() const { return Tokens(pool / model.kv_bytes_per_token()); }
+  [[nodiscard]] Tokens host_slots() const { return Tokens(host_pool / model.kv_bytes_per_token()); }
+};
+
+}  // namespace kvstow
