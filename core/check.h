@@ -15,7 +15,8 @@ class InputError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// An invariant of ours does not hold. Thrown, not aborted, so that tests can plant faults and see them caught.
+// An invariant of ours does not hold. Thrown, not aborted, so that tests can plant faults and see
+// them caught.
 class InvariantError : public std::logic_error {
  public:
   using std::logic_error::logic_error;
@@ -27,10 +28,10 @@ class InvariantError : public std::logic_error {
 }  // namespace kvstow
 
 // Always on: for conditions that cost nothing beside the work they guard.
-#define KVSTOW_CHECK(condition, message)                       \
-  do {                                                         \
-    if (!(condition)) [[unlikely]]                             \
-      ::kvstow::fail_check(#condition, (message));             \
+#define KVSTOW_CHECK(condition, message)           \
+  do {                                             \
+    if (!(condition)) [[unlikely]]                 \
+      ::kvstow::fail_check(#condition, (message)); \
   } while (false)
 
 // On in builds with checks (preset dev): for conditions on the hot path.

@@ -24,15 +24,16 @@ struct Decoding {
 };
 
 struct Request {
-  RequestId id;                // position in the trace
-  Seconds arrival = 0;         // since the start of the run
-  Tokens prompt{0};            // > 0; includes the shared prefix
-  Tokens output{0};            // > 0; every sequence of the group runs to this length
+  RequestId id;         // position in the trace
+  Seconds arrival = 0;  // since the start of the run
+  Tokens prompt{0};     // > 0; includes the shared prefix
+  Tokens output{0};     // > 0; every sequence of the group runs to this length
   Decoding decoding;
-  PrefixId prefix;             // none: nothing shared with other requests
-  Tokens prefix_tokens{0};     // leading prompt tokens that are the prefix
-  std::uint32_t session = 0;   // conversation, where the trace knows one; 0 = none
-  std::vector<std::uint64_t> block_hashes;  // content keys of prompt blocks, where the trace has them
+  PrefixId prefix;            // none: nothing shared with other requests
+  Tokens prefix_tokens{0};    // leading prompt tokens that are the prefix
+  std::uint32_t session = 0;  // conversation, where the trace knows one; 0 = none
+  std::vector<std::uint64_t>
+      block_hashes;  // content keys of prompt blocks, where the trace has them
 };
 
 // The next request of a workload. Arrivals are non-decreasing; ids count up from 0.

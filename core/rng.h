@@ -59,7 +59,8 @@ class RandomStream {
     for (;;) {
       const double x = normal();
       const double v = std::pow(1 + c * x, 3);
-      if (v > 0 && std::log(1 - uniform()) < 0.5 * x * x + d - d * v + d * std::log(v)) return d * v;
+      if (v > 0 && std::log(1 - uniform()) < 0.5 * x * x + d - d * v + d * std::log(v))
+        return d * v;
     }
   }
 

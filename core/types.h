@@ -60,8 +60,9 @@ using Tokens = Amount<struct TokensUnit>;  // tokens, and the slots that hold th
 using Blocks = Amount<struct BlocksUnit>;  // fixed runs of slots
 using Bytes = Amount<struct BytesUnit>;
 
-using SeqId = Id<struct SeqKind>;          // one sequence (a sample, a beam); recycled after release
-using BlockId = Id<struct BlockKind>;      // block b covers slots [b * block_tokens, (b+1) * block_tokens)
+using SeqId = Id<struct SeqKind>;  // one sequence (a sample, a beam); recycled after release
+using BlockId =
+    Id<struct BlockKind>;  // block b covers slots [b * block_tokens, (b+1) * block_tokens)
 using RequestId = Id<struct RequestKind>;  // position of a request in its trace; never recycled
 using PrefixId = Id<struct PrefixKind>;    // a shared prefix (system prompt) of the workload
 
@@ -85,8 +86,12 @@ using Seconds = double;
 [[nodiscard]] constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
-[[nodiscard]] constexpr Tokens min(Tokens a, Tokens b) { return a < b ? a : b; }
-[[nodiscard]] constexpr Tokens max(Tokens a, Tokens b) { return a < b ? b : a; }
+[[nodiscard]] constexpr Tokens min(Tokens a, Tokens b) {
+  return a < b ? a : b;
+}
+[[nodiscard]] constexpr Tokens max(Tokens a, Tokens b) {
+  return a < b ? b : a;
+}
 
 }  // namespace kvstow
 

@@ -1,4 +1,5 @@
-// Whatever carries steps out: a cost model on a simulated clock, a CPU, a GPU. The same Step for all.
+// Whatever carries steps out: a cost model on a simulated clock, a CPU, a GPU. The same Step for
+// all.
 #pragma once
 
 #include "core/exec/step.h"
@@ -12,6 +13,9 @@ class Executor {
   virtual ~Executor() = default;
   virtual void submit(const Step&) = 0;
   virtual StepResult wait() = 0;
+
+  // A hash of the tokens drawn for a sequence so far, in order; 0 where nothing is drawn for real.
+  [[nodiscard]] virtual std::uint64_t token_hash(SeqId) const { return 0; }
 };
 
 }  // namespace kvstow

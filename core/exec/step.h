@@ -16,8 +16,9 @@ namespace kvstow {
 //   a decode:  count = 1.
 //   recompute: count covers the prompt AND tokens generated before the preemption; those at
 //              positions >= prompt are generated tokens and keep the arithmetic of a decode.
-// Where `shared` is set the sequences still have one history and one set of slots: the tokens are
-// computed once and one token is drawn for each sequence.
+// A group whose request has output 0 is a shared prefix being made resident: nothing is drawn for
+// it. Where `shared` is set the sequences still have one history and one set of slots: the tokens
+// are computed once and one token is drawn for each sequence.
 struct StepGroup {
   const Request* request;
   std::span<const SeqId> sequences;  // living members, in sample order
@@ -30,11 +31,11 @@ struct StepGroup {
 // Sums over the step's groups, padding of static batches included. A cost model needs no more.
 struct StepTotals {
   std::int64_t groups = 0;
-  std::int64_t sequences = 0;       // running sequences
-  Tokens prompt_tokens{0};          // computed in a prefill (recomputed ones too)
-  Tokens decode_tokens{0};          // one for each decoding sequence
-  Tokens kv_read{0};                // context tokens read by decodes, each sequence its own
-  Tokens recomputed{0};             // part of prompt_tokens that had been computed before
+  std::int64_t sequences = 0;  // running sequences
+  Tokens prompt_tokens{0};     // computed in a prefill (recomputed ones too)
+  Tokens decode_tokens{0};     // one for each decoding sequence
+  Tokens kv_read{0};           // context tokens read by decodes, each sequence its own
+  Tokens recomputed{0};        // part of prompt_tokens that had been computed before
 };
 
 struct Step {
@@ -55,7 +56,9 @@ struct Step {
 };
 
 // The token drawn for one sequence. In beam search `parent` is the sequence whose history it
-// extends; otherwise parent == sequence. A sequence that is not listed went on by itself.
+// extends; otherwise parent == sequence. A sequence that is anybody's parent stays its own parent
+// too (survivors keep their sequence; only dead ones are re-forked). A sequence that is not listed
+// went on by itself. The tokens of one group stand together.
 struct TokenOut {
   SeqId sequence;
   SeqId parent;

@@ -39,13 +39,13 @@ struct AllocResult {
 using BlockHash = std::uint64_t;
 
 struct AdmitRequest {
-  std::span<const SeqId> group;   // the sequences of one request; not yet known to the allocator
-  Tokens prompt{0};               // tokens of each sequence that exist now; > 0
-  Tokens expected_total{0};       // length the engine expects each to reach; >= prompt
-  Tokens keep_free{0};            // slots that must stay free afterwards (the watermark)
-  bool share_prompt = false;      // the sequences start out identical and may share their slots
-  SeqId prefix = SeqId();         // a live sequence whose leading tokens are this prompt's too
-  Tokens prefix_tokens{0};        // how many of them; <= prompt and <= the prefix's length
+  std::span<const SeqId> group;  // the sequences of one request; not yet known to the allocator
+  Tokens prompt{0};              // tokens of each sequence that exist now; > 0
+  Tokens expected_total{0};      // length the engine expects each to reach; >= prompt
+  Tokens keep_free{0};           // slots that must stay free afterwards (the watermark)
+  bool share_prompt = false;     // the sequences start out identical and may share their slots
+  SeqId prefix = SeqId();        // a live sequence whose leading tokens are this prompt's too
+  Tokens prefix_tokens{0};       // how many of them; <= prompt and <= the prefix's length
   std::span<const BlockHash> keys = {};  // content keys of the prompt's blocks, for prefix caches
 };
 
@@ -99,12 +99,13 @@ class KvAllocator {
   [[nodiscard]] virtual std::string_view name() const = 0;
 };
 
-// What an allocator is built from. A pool is a number of slots; the caller has turned bytes into it.
+// What an allocator is built from. A pool is a number of slots; the caller has turned bytes into
+// it.
 struct PoolConfig {
   Tokens device_slots{0};
   Tokens host_slots{0};
-  Tokens block_tokens{16};     // granularity; allocators of extents round requests up to it
-  Tokens max_sequence{2048};   // longest sequence the model allows
+  Tokens block_tokens{16};    // granularity; allocators of extents round requests up to it
+  Tokens max_sequence{2048};  // longest sequence the model allows
 };
 
 }  // namespace kvstow

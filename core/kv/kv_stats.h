@@ -6,9 +6,9 @@
 namespace kvstow {
 
 struct KvStats {
-  Tokens capacity{0};    // physical slots of the tier
-  Tokens held{0};        // set aside for some sequence, filled or not; counted once however many share it
-  Tokens live{0};        // distinct filled slots; live <= held
+  Tokens capacity{0};  // physical slots of the tier
+  Tokens held{0};  // set aside for some sequence, filled or not; counted once however many share it
+  Tokens live{0};  // distinct filled slots; live <= held
   Tokens logical{0};     // sum of the lengths of all sequences; logical - live = shared savings
   Tokens cached{0};      // no holder, content kept
   Tokens in_transit{0};  // freed, its copy not drained yet

@@ -33,7 +33,8 @@ class MemPlan {
   void swap_out(Slot src, Slot dst, Tokens length) { add(MemOpKind::swap_out, src, dst, length); }
   void swap_in(Slot src, Slot dst, Tokens length) { add(MemOpKind::swap_in, src, dst, length); }
   void free(Tier tier, Slot first, Tokens length) {
-    add(tier == Tier::device ? MemOpKind::free_device : MemOpKind::free_host, first, Slot(), length);
+    add(tier == Tier::device ? MemOpKind::free_device : MemOpKind::free_host, first, Slot(),
+        length);
   }
 
   [[nodiscard]] const std::vector<MemOp>& ops() const { return ops_; }

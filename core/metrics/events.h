@@ -13,7 +13,8 @@ namespace kvstow {
 struct LedgerRow {
   Tokens live{0};        // holds a token that some sequence maps; once however many share it
   Tokens reserved{0};    // held and empty; some holder's true length will fill it
-  Tokens internal{0};    // inside the requested total, never to be filled; batch padding; what a finished member still holds
+  Tokens internal{0};    // inside the requested total, never to be filled; batch padding; what a
+                         // finished member still holds
   Tokens rounding{0};    // held beyond the request: block tails, buddy rounding
   Tokens cached{0};      // no holder, content kept
   Tokens in_transit{0};  // freed, its copy not drained yet
@@ -37,7 +38,9 @@ struct StepEvent {
   Tokens swapped_in{0};
   Tokens copied{0};
   LedgerRow device;
-  Tokens logical{0};  // sum of sequence lengths on the device; logical - device.live = shared savings
+  Tokens mapped{0};  // slots mapped by all sequences, a shared one once for each
+  Tokens logical{
+      0};  // sum of sequence lengths on the device; logical - device.live = shared savings
 };
 
 // A request's life, reported when its last sequence is done or when it is turned away.
@@ -52,7 +55,8 @@ struct RequestEvent {
   int sequences = 1;
   int preemptions = 0;
   Tokens recomputed{0};
-  bool rejected = false;  // could never fit; the times after arrival are meaningless
+  std::uint64_t token_hash = 0;  // of all sequences' output tokens; 0 where none are drawn for real
+  bool rejected = false;         // could never fit; the times after arrival are meaningless
 };
 
 class MetricsSink {

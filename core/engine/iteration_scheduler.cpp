@@ -1,0 +1,212 @@
+#include "core/engine/iteration_scheduler.h"
+
+#include <algorithm>
+
+#include "core/check.h"
+
+namespace kvstow {
+
+namespace {
+
+bool arrived_before(const SequenceGroup* a, const SequenceGroup* b) {
+  return a->request.id < b->request.id;
+}
+
+template <class Queue>
+void insert_by_arrival(Queue& queue, SequenceGroup* group) {
+  queue.insert(std::upper_bound(queue.begin(), queue.end(), group, arrived_before), group);
+}
+
+}  // namespace
+
+IterationScheduler::IterationScheduler(const IterationConfig& config, KvAllocator& allocator,
+                                       SeqIds& seq_ids)
+    : config_(config), allocator_(allocator), seq_ids_(seq_ids) {
+  KVSTOW_CHECK(config_.estimate != nullptr, "a scheduler needs a length estimate");
+}
+
+AdmitRequest IterationScheduler::request_for(const SequenceGroup& group) const {
+  return {.group = group.sequences,
+          .prompt = group.existing(),
+          .expected_total = max(group.expected_total, group.existing()),
+          .keep_free = config_.keep_free,
+          .share_prompt = config_.share_prompt};
+}
+
+bool IterationScheduler::add(SequenceGroup& group) {
+  group.expected_total = expected_total(group.request, config_.estimate, config_.max_model_len);
+  AdmitRequest whole = request_for(group);
+  whole.expected_total = max(group.expected_total, group.true_total());
+  const bool fits = group.request.prompt <= config_.max_batched_tokens &&
+                    group.width() <= config_.max_sequences && allocator_.fits_empty_pool(whole);
+  if (fits) waiting_.push_back(&group);
+  return fits;
+}
+
+void IterationScheduler::schedule(Step& step) {
+  preempted_.clear();
+  swapped_out_ = false;
+  grow_running(step);
+  if (!swapped_out_) swap_in(step);
+  if (swapped_.empty()) admit_waiting(step);
+  step.totals.groups = static_cast<std::int64_t>(running_.size());
+  step.totals.sequences = running_sequences_;
+  step.preemptions = static_cast<int>(preempted_.size());
+}
+
+void IterationScheduler::grow_running(Step& step) {
+  for (std::size_t i = 0; i < running_.size();) {
+    SequenceGroup& group = *running_[i];
+    if (allocator_.grow(group.sequences, group.length + Tokens(1), step.plan) == AllocStatus::ok) {
+      add_decode(group, step);
+      ++i;
+    } else {
+      SequenceGroup& victim = *running_.back();  // the latest arrival; at worst the group itself
+      running_.pop_back();
+      preempt(victim, step);
+    }
+  }
+}
+
+void IterationScheduler::add_decode(SequenceGroup& group, Step& step) {
+  step.groups.push_back({.request = &group.request,
+                         .sequences = group.sequences,
+                         .first = group.length,
+                         .count = Tokens(1),
+                         .prompt = group.request.prompt,
+                         .shared = false});
+  ++group.length;
+  step.totals.decode_tokens += Tokens(group.width());
+  step.totals.kv_read += group.length * group.width();
+}
+
+bool IterationScheduler::swaps(const SequenceGroup& group) const {
+  return config_.preemption == Preemption::swap || group.width() > 1;
+}
+
+void IterationScheduler::preempt(SequenceGroup& group, Step& step) {
+  running_sequences_ -= group.width();
+  ++group.preemptions;
+  preempted_.push_back(&group);
+  if (swaps(group) && allocator_.swap_out(group.sequences, step.plan) == AllocStatus::ok) {
+    swapped_out_ = true;
+    insert_by_arrival(swapped_, &group);
+    return;
+  }
+  if (group.width() > 1) {
+    throw InputError("the host pool is too small to swap out a group of " +
+                     std::to_string(group.width()) + " sequences of " +
+                     std::to_string(group.length.count()) + " tokens: raise host_pool_bytes");
+  }
+  for (const SeqId seq : group.sequences) allocator_.release(seq, step.plan);
+  group.length = Tokens(0);
+  insert_by_arrival(waiting_, &group);
+}
+
+void IterationScheduler::swap_in(Step& step) {
+  while (!swapped_.empty()) {
+    SequenceGroup& group = *swapped_.front();
+    const auto running = static_cast<std::int64_t>(running_.size());
+    if (running + group.width() > config_.max_sequences) break;
+    if (allocator_.swap_in(group.sequences, config_.keep_free, step.plan) != AllocStatus::ok) break;
+    swapped_.pop_front();
+    const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
+    KVSTOW_CHECK(grown == AllocStatus::ok, "a swapped-in group must have room for its next token");
+    insert_by_arrival(running_, &group);
+    running_sequences_ += group.width();
+    add_decode(group, step);
+  }
+}
+
+void IterationScheduler::admit_waiting(Step& step) {
+  Tokens batched = Tokens(running_sequences_);
+  while (!waiting_.empty()) {
+    SequenceGroup& group = *waiting_.front();
+    if (std::find(preempted_.begin(), preempted_.end(), &group) != preempted_.end()) break;
+    AdmitRequest request = request_for(group);
+    share_prefix(group.request, request, step);
+    const Tokens to_compute = request.prompt - request.prefix_tokens;
+    if (batched + to_compute > config_.max_batched_tokens) break;
+    const auto running = static_cast<std::int64_t>(running_.size());
+    if (running + group.width() > config_.max_sequences) break;
+    const AllocResult result = allocator_.admit(request, step.plan);
+    if (result.status != AllocStatus::ok) {
+      step.head_fragmented = result.status == AllocStatus::fragmented;
+      break;
+    }
+    waiting_.pop_front();
+    insert_by_arrival(running_, &group);
+    running_sequences_ += group.width();
+    batched += to_compute;
+    group.length = request.prompt;
+
+    const Tokens computed = request.prompt - result.cached;
+    step.groups.push_back({.request = &group.request,
+                           .sequences = group.sequences,
+                           .first = result.cached,
+                           .count = computed,
+                           .prompt = group.request.prompt,
+                           .shared = config_.share_prompt});
+    const Tokens stored = computed * (config_.share_prompt ? 1 : group.width());
+    step.totals.prompt_tokens += stored;
+    if (group.preemptions > 0) {
+      step.totals.recomputed += stored;
+      group.recomputed += stored;
+    }
+  }
+}
+
+void IterationScheduler::share_prefix(const Request& request, AdmitRequest& admission, Step& step) {
+  if (config_.prefix == PrefixSharing::none || !request.prefix.valid()) return;
+  Tokens length = request.prefix_tokens;
+  if (config_.prefix == PrefixSharing::whole_blocks) {
+    length -= Tokens(length % config_.block_tokens);
+  }
+  if (length == Tokens(0)) return;
+  admission.prefix = prefix_holder(request, length, step);
+  if (admission.prefix.valid()) admission.prefix_tokens = length;
+}
+
+// The sequence that keeps a prefix resident for the whole run. The first request that wants it pays
+// for computing it; none while there is no room for it.
+SeqId IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length, Step& step) {
+  if (const auto found = prefixes_.find(wanted_by.prefix); found != prefixes_.end()) {
+    return found->second.sequences.front();
+  }
+  const SeqId seq = seq_ids_.take();
+  const AdmitRequest admission{.group = std::span(&seq, 1),
+                               .prompt = length,
+                               .expected_total = length,
+                               .keep_free = config_.keep_free};
+  if (allocator_.admit(admission, step.plan).status != AllocStatus::ok) {
+    seq_ids_.give_back(seq);
+    return SeqId();
+  }
+  SequenceGroup& holder = prefixes_[wanted_by.prefix];
+  holder.request = wanted_by;
+  holder.request.prompt = holder.request.prefix_tokens = holder.length = holder.expected_total =
+      length;
+  holder.request.output = Tokens(0);
+  holder.sequences = {seq};
+  holders_.push_back(&holder);
+  step.groups.push_back({.request = &holder.request,
+                         .sequences = holder.sequences,
+                         .first = Tokens(0),
+                         .count = length,
+                         .prompt = length,
+                         .shared = false});
+  step.totals.prompt_tokens += length;
+  return seq;
+}
+
+void IterationScheduler::complete(std::vector<SequenceGroup*>& finished) {
+  const auto end = std::remove_if(running_.begin(), running_.end(), [&](SequenceGroup* group) {
+    if (!group->done()) return false;
+    running_sequences_ -= group->width();
+    finished.push_back(group);
+    return true;
+  });
+  running_.erase(end, running_.end());
+}
+
+}  // namespace kvstow

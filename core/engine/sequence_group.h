@@ -1,0 +1,37 @@
+// The sequences of one request on their way through the engine: admitted, preempted, swapped and
+// finished together.
+#pragma once
+
+#include <vector>
+
+#include "core/request.h"
+#include "core/types.h"
+
+namespace kvstow {
+
+struct SequenceGroup {
+  Request request;
+  std::vector<SeqId> sequences;  // in sample order; all of one length
+  Tokens expected_total{0};      // prompt + estimated output, as asked of the allocator
+  Tokens length{0};     // tokens of each sequence whose K and V are stored; 0 while not admitted
+  Tokens generated{0};  // output tokens drawn so far, of each sequence
+
+  Seconds first_scheduled = -1;  // -1: not yet
+  Seconds first_token = -1;
+  Seconds paused_at = -1;  // time of the last token before a preemption; -1: not paused
+  int preemptions = 0;
+  Tokens recomputed{0};  // tokens computed again after preemptions
+
+  // The true length each sequence is heading for. (Its last output token is never fed back, so one
+  // slot less is filled; the paper counts it, section 6.1, and so do we.)
+  [[nodiscard]] Tokens true_total() const { return request.prompt + request.output; }
+  // Tokens that exist: what a (re)admission has to hold and compute.
+  [[nodiscard]] Tokens existing() const { return request.prompt + generated; }
+  [[nodiscard]] std::int64_t width() const { return static_cast<std::int64_t>(sequences.size()); }
+  [[nodiscard]] bool done() const { return generated >= request.output; }
+  // Done in an earlier step and still resident: waits for its static batch. (A prefix has no
+  // output.)
+  [[nodiscard]] bool lingers() const { return done() && request.output > Tokens(0); }
+};
+
+}  // namespace kvstow

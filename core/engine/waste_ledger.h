@@ -1,0 +1,41 @@
+// Splits what an allocator holds into the classes of the waste ledger, and asserts that it closes.
+// The allocator knows what is held and filled; only here are the true lengths known as well.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/engine/sequence_group.h"
+#include "core/kv/kv_allocator.h"
+#include "core/metrics/events.h"
+
+namespace kvstow {
+
+class WasteLedger {
+ public:
+  explicit WasteLedger(const KvAllocator& allocator) : allocator_(allocator) {}
+
+  struct Account {
+    LedgerRow row;
+    Tokens mapped{0};   // slots mapped by all sequences, a shared one once for each
+    Tokens logical{0};  // sum of the lengths of all sequences
+  };
+
+  // The device tier, with these groups and prefix holders on it, before the step's tokens are
+  // counted into the groups. O(sequences). Throws InvariantError where the classes do not add up to
+  // the tier.
+  [[nodiscard]] Account device(std::span<SequenceGroup* const> resident,
+                               std::span<SequenceGroup* const> prefix_holders);
+
+ private:
+  void add_group(const SequenceGroup&, Account&);
+  [[nodiscard]] bool first_to_own(const KvView&, Tokens length);
+
+  const KvAllocator& allocator_;
+  // A partly filled block shared by several sequences has one tail, which is counted once: the
+  // account in which a block's tail was last seen, by block.
+  std::vector<std::uint64_t> tail_seen_;
+  std::uint64_t account_ = 0;
+};
+
+}  // namespace kvstow
