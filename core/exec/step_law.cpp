@@ -29,13 +29,16 @@ double as_double(Tokens tokens) {
 }  // namespace
 
 Seconds StepLaw::link_time(Tokens in, Tokens out) const {
-  if (in + out == Tokens(0)) return 0;
   const auto bytes_per_token = static_cast<double>(kv_bytes_per_token.count());
-  const double copies = static_cast<double>(ceil_div(in.count(), block_tokens.count()) +
-                                            ceil_div(out.count(), block_tokens.count())) *
-                        static_cast<double>(link.copies_per_block);
-  return as_double(in) * bytes_per_token / link.bytes_per_s_in +
-         as_double(out) * bytes_per_token / link.bytes_per_s_out + copies * link.per_copy;
+  const auto direction = [&](Tokens moved, double bytes_per_s, Seconds per_copy) -> Seconds {
+    if (moved == Tokens(0)) return 0;
+    const std::int64_t copies =
+        ceil_div(moved.count(), block_tokens.count()) * link.copies_per_block;
+    return as_double(moved) * bytes_per_token / bytes_per_s +
+           static_cast<double>(copies) * per_copy;
+  };
+  return direction(in, link.bytes_per_s_in, link.per_copy_in) +
+         direction(out, link.bytes_per_s_out, link.per_copy_out);
 }
 
 Seconds StepLaw::step_time(const Step& step) const {
@@ -51,9 +54,7 @@ Seconds StepLaw::step_time(const Step& step) const {
   }
   if (step.plan.empty()) return time;
   const Moved moved = moved_by(step.plan);
-  if (moved.copied > Tokens(0)) {
-    time += per_copy_launch + per_copied_token * as_double(moved.copied);
-  }
+  time += per_copied_token * as_double(moved.copied);
   const Seconds link_busy = link_time(moved.in, moved.out);
   return form == StepForm::max ? std::max(time, link_busy) : time + link_busy;
 }

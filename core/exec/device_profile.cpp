@@ -1,0 +1,50 @@
+#include "core/exec/device_profile.h"
+
+#include "core/check.h"
+
+namespace kvstow {
+
+StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
+                      const ModelShape& model, bool fitted) {
+  const auto found = device.laws.find(law_name);
+  KVSTOW_CHECK(found != device.laws.end(), "the device has no such law");
+  const LawProfile& law = found->second;
+  const double gpus = model.tensor_parallel;
+  const double bandwidth = device.memory_bytes_per_s * gpus;
+  const double weight_bytes = static_cast<double>(model.parameters * model.element_bytes);
+  const double kv_bytes = static_cast<double>(model.kv_bytes_per_token.count());
+  const double layers = static_cast<double>(model.layers);
+
+  StepLaw out;
+  out.form = law.form;
+  out.per_group = law.host_per_group;
+  out.per_sequence = law.host_per_sequence;
+  out.fixed = law.host_per_layer * layers;
+  if (law.weight_read_share > 0) {
+    out.weight_read = weight_bytes / (bandwidth * law.weight_read_share);
+  }
+  // Two flops for each parameter and token: a multiplication and an addition.
+  out.per_token = 2 * static_cast<double>(model.parameters) /
+                  (device.flops_per_s * gpus * law.compute_share);
+  out.per_kv_token = kv_bytes / (bandwidth * law.kv_read_share);
+  if (model.tensor_parallel > 1) {
+    // Megatron's split: two all-reduces of a token's hidden state in each layer. A ring moves
+    // 2 (n - 1) / n of the data over every link.
+    const double hidden_bytes = static_cast<double>(model.hidden * model.element_bytes);
+    out.fixed += 2 * layers * device.all_reduce_latency;
+    out.per_token += 2 * layers * hidden_bytes * 2 * (gpus - 1) / gpus / device.all_reduce_bytes_per_s;
+  }
+  if (fitted) {
+    const auto factor = law.fixed_factors.find(model.name);
+    if (factor != law.fixed_factors.end()) out.fixed *= factor->second;
+  }
+  // A copy inside the device reads and writes each byte once.
+  out.per_copied_token = 2 * kv_bytes / bandwidth;
+  out.kv_bytes_per_token = model.kv_bytes_per_token;
+  out.link = device.link;
+  out.link.bytes_per_s_in *= gpus;  // every GPU has its own link and moves its own heads
+  out.link.bytes_per_s_out *= gpus;
+  return out;
+}
+
+}  // namespace kvstow
