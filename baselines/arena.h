@@ -1,0 +1,49 @@
+// Placement alone: which run of blocks an extent gets. Knows nothing of sequences or tokens. The
+// group semantics around it are baselines/extent_allocator.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/types.h"
+
+namespace kvstow {
+
+// Blocks [first, first + length) of a tier.
+struct Run {
+  std::int64_t first = 0;
+  std::int64_t length = 0;
+
+  friend bool operator==(const Run&, const Run&) = default;
+};
+
+// Undoing takes in reverse order with give() restores the state exactly, so that an all-or-nothing
+// caller can roll back.
+class Arena {
+ public:
+  virtual ~Arena() = default;
+
+  // A run of granted(blocks) blocks, or nothing where no free run can hold it. REQUIRES: blocks >
+  // 0.
+  virtual std::optional<Run> take(std::int64_t blocks) = 0;
+  // Takes back a whole run, merging it with free neighbours.
+  virtual void give(Run) = 0;
+
+  // Whether `run` can become a run of granted(blocks) without moving, and its becoming so. The
+  // extensions of two different runs never stand in each other's way.
+  [[nodiscard]] virtual bool can_extend(Run, std::int64_t blocks) const = 0;
+  virtual Run extend(Run, std::int64_t blocks) = 0;
+
+  // Length of the run that a request gets: at least `blocks`.
+  [[nodiscard]] virtual std::int64_t granted(std::int64_t blocks) const = 0;
+  // How many runs of granted(blocks) an empty arena holds.
+  [[nodiscard]] virtual std::int64_t runs_when_empty(std::int64_t blocks) const = 0;
+
+  [[nodiscard]] virtual std::int64_t total() const = 0;
+  [[nodiscard]] virtual std::int64_t free() const = 0;
+  [[nodiscard]] virtual Bytes metadata() const = 0;
+  // Throws InvariantError where the free runs do not add up, overlap, or are not merged.
+  virtual void check() const = 0;
+};
+
+}  // namespace kvstow

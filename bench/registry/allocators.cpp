@@ -1,0 +1,45 @@
+#include "bench/registry/allocators.h"
+
+#include <string>
+#include <vector>
+
+#include "baselines/buddy_allocator.h"
+#include "baselines/contiguous_allocator.h"
+#include "core/check.h"
+#include "core/kv/paged_allocator.h"
+#include "core/text.h"
+
+namespace kvstow {
+
+namespace {
+
+std::unique_ptr<KvAllocator> make_paged_allocator(const PoolConfig& config) {
+  return std::make_unique<PagedAllocator>(config);
+}
+
+constexpr AllocatorEntry kAllocators[] = {
+    {"paged", "block tables, reference counts, copy-on-write (vLLM)", make_paged_allocator},
+    {"buddy", "one power-of-two chunk per sequence (Orca)", make_buddy_allocator},
+    {"contiguous-first-fit", "one extent per sequence, lowest address that fits",
+     make_first_fit_allocator},
+    {"contiguous-best-fit", "one extent per sequence, smallest run that fits",
+     make_best_fit_allocator},
+};
+
+}  // namespace
+
+std::span<const AllocatorEntry> allocator_registry() {
+  return kAllocators;
+}
+
+std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig& config) {
+  std::vector<std::string> names;
+  for (const AllocatorEntry& entry : kAllocators) {
+    if (entry.name == name) return entry.make(config);
+    names.emplace_back(entry.name);
+  }
+  throw InputError("unknown allocator '" + std::string(name) + "'; the nearest is '" +
+                   nearest_name(name, names) + "'");
+}
+
+}  // namespace kvstow

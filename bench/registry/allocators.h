@@ -1,0 +1,24 @@
+// Every memory manager of the laboratory, by name. Adding one is a file of its own and a line in
+// allocators.cpp; tests, micro-benchmarks and `kvstow list` go through this list.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "core/kv/kv_allocator.h"
+
+namespace kvstow {
+
+struct AllocatorEntry {
+  std::string_view name;
+  std::string_view summary;
+  std::unique_ptr<KvAllocator> (*make)(const PoolConfig&);
+};
+
+[[nodiscard]] std::span<const AllocatorEntry> allocator_registry();
+
+// Throws InputError on an unknown name (offers the nearest) or a pool that makes no sense.
+[[nodiscard]] std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig&);
+
+}  // namespace kvstow

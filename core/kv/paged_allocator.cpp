@@ -1,0 +1,373 @@
+#include "core/kv/paged_allocator.h"
+
+#include <algorithm>
+
+#include "core/kv/free_runs.h"
+#include "core/kv/whole_blocks.h"
+
+namespace kvstow {
+
+PagedAllocator::PagedAllocator(const PoolConfig& config)
+    : block_tokens_(static_cast<Count>(config.block_tokens.count())),
+      device_(Blocks(whole_blocks(config.device_slots, config.block_tokens))),
+      host_(Blocks(whole_blocks(config.host_slots, config.block_tokens))) {}
+
+PagedAllocator::Sequence& PagedAllocator::known(SeqId id) {
+  KVSTOW_DCHECK(id.index() < sequences_.size() && sequences_[id.index()].length > 0,
+                "unknown sequence");
+  return sequences_[id.index()];
+}
+
+const PagedAllocator::Sequence& PagedAllocator::known(SeqId id) const {
+  KVSTOW_DCHECK(id.index() < sequences_.size() && sequences_[id.index()].length > 0,
+                "unknown sequence");
+  return sequences_[id.index()];
+}
+
+bool PagedAllocator::fits_empty_pool(const AdmitRequest& request) const {
+  const auto members = static_cast<std::int64_t>(request.group.size());
+  const std::int64_t full = members * blocks_for(request.expected_total.count());
+  return full + members + blocks_for(request.keep_free.count()) <= device_.pool.total();
+}
+
+const PagedAllocator::Sequence* PagedAllocator::lender(const AdmitRequest& request) const {
+  if (!request.prefix.valid() || request.prefix_tokens == Tokens(0)) return nullptr;
+  const Sequence& sequence = known(request.prefix);
+  KVSTOW_CHECK(
+      request.prefix_tokens <= request.prompt && request.prefix_tokens <= Tokens(sequence.length),
+      "a prefix must be shorter than its lender and its borrower");
+  return sequence.tier == Tier::device ? &sequence : nullptr;
+}
+
+AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
+  if (!fits_empty_pool(request)) return {AllocStatus::never};
+  const Count prompt = static_cast<Count>(request.prompt.count());
+  const Sequence* from = lender(request);
+  const Count cached = from != nullptr ? static_cast<Count>(request.prefix_tokens.count()) : 0;
+  const Count borrowed = cached / block_tokens_;
+  const Count blocks = blocks_for(prompt);
+  const std::size_t tables = request.share_prompt ? 1 : request.group.size();
+
+  const std::int64_t needed = static_cast<std::int64_t>(tables) * (blocks - borrowed);
+  if (device_.pool.free() - needed < blocks_for(request.keep_free.count())) {
+    return {AllocStatus::no_memory};
+  }
+
+  for (const SeqId id : request.group) {
+    if (id.index() >= sequences_.size()) sequences_.resize(id.index() + 1);
+    KVSTOW_DCHECK(sequences_[id.index()].length == 0, "a sequence is admitted twice");
+  }
+  if (from != nullptr) from = &sequences_[request.prefix.index()];  // resize may have moved it
+
+  for (std::size_t i = 0; i < request.group.size(); ++i) {
+    Sequence& sequence = sequences_[request.group[i].index()];
+    sequence.length = prompt;
+    sequence.tier = Tier::device;
+    if (i < tables) {
+      sequence.table.reserve(static_cast<std::size_t>(blocks));
+      for (Count b = 0; b < borrowed; ++b) {
+        const BlockId block = from->table[static_cast<std::size_t>(b)];
+        device_.pool.share(block);
+        sequence.table.push_back(block);
+      }
+      for (Count b = borrowed; b < blocks; ++b) sequence.table.push_back(device_.pool.take());
+      device_.live += prompt - borrowed * block_tokens_;
+      if (const Count rest = cached % block_tokens_; rest > 0) {
+        const auto partial = static_cast<std::size_t>(borrowed);
+        plan.copy(slot_of(from->table[partial]), slot_of(sequence.table[partial]), Tokens(rest));
+      }
+    } else {
+      const std::vector<BlockId>& table = sequences_[request.group[0].index()].table;
+      for (const BlockId block : table) device_.pool.share(block);
+      sequence.table.assign(table.begin(), table.end());
+    }
+    const bool alone = tables == request.group.size();
+    sequence.writable = alone ? blocks * block_tokens_ : prompt;
+    device_.logical += prompt;
+    device_.table_entries += blocks;
+  }
+  return {AllocStatus::ok, Tokens(cached)};
+}
+
+AllocStatus PagedAllocator::grow(std::span<const SeqId> group, Tokens new_length, MemPlan& plan) {
+  const Count length = static_cast<Count>(new_length.count());
+  std::int64_t added = 0;
+  for (const SeqId id : group) {
+    const Sequence& sequence = known(id);
+    KVSTOW_DCHECK(sequence.tier == Tier::device, "growing a swapped sequence");
+    KVSTOW_DCHECK(sequence.length <= length, "grow cannot shorten a sequence");
+    if (sequence.writable < length) return grow_slow(group, length, plan);
+    added += length - sequence.length;
+  }
+  if (device_.pool.free() < static_cast<std::int64_t>(group.size()) && added > 0) {
+    return AllocStatus::no_memory;
+  }
+  for (const SeqId id : group) sequences_[id.index()].length = length;
+  device_.live += added;
+  device_.logical += added;
+  return AllocStatus::ok;
+}
+
+AllocStatus PagedAllocator::grow_slow(std::span<const SeqId> group, Count new_length,
+                                      MemPlan& plan) {
+  BlockPool& pool = device_.pool;
+  const Count new_blocks = blocks_for(new_length);
+
+  // Count exactly. Of k sequences that share a last block the last one left writes in place, so
+  // references are given up while counting, and taken back on failure.
+  std::int64_t needed = 0;
+  to_copy_.clear();
+  for (const SeqId id : group) {
+    const Sequence& sequence = sequences_[id.index()];
+    if (sequence.length == new_length) continue;
+    needed += new_blocks - static_cast<Count>(sequence.table.size());
+    if (sequence.length % block_tokens_ == 0) continue;
+    if (const BlockId last = sequence.table.back(); pool.references(last) > 1) {
+      pool.drop(last);
+      to_copy_.push_back(id);
+      ++needed;
+    }
+  }
+  if (pool.free() < std::max(needed, static_cast<std::int64_t>(group.size()))) {
+    for (const SeqId id : to_copy_) pool.share(sequences_[id.index()].table.back());
+    return AllocStatus::no_memory;
+  }
+
+  for (const SeqId id : to_copy_) {
+    Sequence& sequence = sequences_[id.index()];
+    const BlockId shared = sequence.table.back();
+    const BlockId own = pool.take();
+    const Count filled = fill(sequence.table.size() - 1, sequence.length);
+    plan.copy(slot_of(shared), slot_of(own), Tokens(filled));
+    sequence.table.back() = own;
+    device_.live += filled;
+  }
+  for (const SeqId id : group) {
+    Sequence& sequence = sequences_[id.index()];
+    if (sequence.length == new_length) continue;
+    const auto old_blocks = static_cast<Count>(sequence.table.size());
+    for (Count b = old_blocks; b < new_blocks; ++b) sequence.table.push_back(pool.take());
+    device_.table_entries += new_blocks - old_blocks;
+    device_.live += new_length - sequence.length;
+    device_.logical += new_length - sequence.length;
+    sequence.length = new_length;
+    sequence.writable = new_blocks * block_tokens_;
+  }
+  return AllocStatus::ok;
+}
+
+AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) {
+  // Share first, on the tables as they are before the call, so that no block is freed that a later
+  // fork still wants.
+  taken_over_.clear();
+  common_.clear();
+  for (const Fork& fork : forks) {
+    Sequence& parent = known(fork.parent);
+    const Sequence& child = known(fork.child);
+    KVSTOW_DCHECK(parent.tier == Tier::device && child.tier == Tier::device,
+                  "reordering a swapped sequence");
+    KVSTOW_DCHECK(parent.length == child.length, "beams of one group have one length");
+    std::size_t common = parent.table.size();
+    while (common > 0 && parent.table[common - 1] != child.table[common - 1]) --common;
+    for (std::size_t i = common; i < parent.table.size(); ++i) {
+      device_.pool.share(parent.table[i]);
+      taken_over_.push_back(parent.table[i]);
+    }
+    common_.push_back(common);
+    if (common < parent.table.size()) parent.writable = parent.length;
+  }
+
+  FreeRuns freed(plan, Tier::device, block_tokens_);
+  auto taken = taken_over_.cbegin();
+  for (std::size_t f = 0; f < forks.size(); ++f) {
+    Sequence& child = sequences_[forks[f].child.index()];
+    if (common_[f] == child.table.size()) continue;
+    for (std::size_t i = common_[f]; i < child.table.size(); ++i) {
+      const BlockId old = child.table[i];
+      child.table[i] = *taken++;
+      if (device_.pool.drop(old)) {
+        device_.live -= fill(i, child.length);
+        freed.add(old);
+      }
+    }
+    child.writable = child.length;
+  }
+  return AllocStatus::ok;
+}
+
+AllocStatus PagedAllocator::swap_out(std::span<const SeqId> group, MemPlan& plan) {
+  return move(group, Tier::device, Tier::host, 0, plan);
+}
+
+AllocStatus PagedAllocator::swap_in(std::span<const SeqId> group, Tokens keep_free, MemPlan& plan) {
+  const std::int64_t spare =
+      static_cast<std::int64_t>(group.size()) + blocks_for(keep_free.count());
+  return move(group, Tier::host, Tier::device, spare, plan);
+}
+
+AllocStatus PagedAllocator::move(std::span<const SeqId> group, Tier from, Tier to,
+                                 std::int64_t spare, MemPlan& plan) {
+  TierState& source = tier(from);
+  TierState& target = tier(to);
+  constexpr BlockId kPending(std::numeric_limits<BlockId::Rep>::max() - 1);
+  moved_.resize(static_cast<std::size_t>(std::max(source.pool.total(), target.pool.total())));
+
+  taken_over_.clear();  // here: the distinct source blocks
+  for (const SeqId id : group) {
+    const Sequence& sequence = known(id);
+    KVSTOW_DCHECK(sequence.tier == from, "the sequence is not in that tier");
+    for (const BlockId block : sequence.table) {
+      if (moved_[block.index()].valid()) continue;
+      moved_[block.index()] = kPending;
+      taken_over_.push_back(block);
+    }
+  }
+  const bool fits = target.pool.free() - static_cast<std::int64_t>(taken_over_.size()) >= spare;
+  if (fits) {
+    FreeRuns freed(plan, from, block_tokens_);
+    for (const SeqId id : group) {
+      Sequence& sequence = sequences_[id.index()];
+      for (std::size_t i = 0; i < sequence.table.size(); ++i) {
+        const BlockId old = sequence.table[i];
+        const Count filled = fill(i, sequence.length);
+        BlockId& now = moved_[old.index()];
+        if (now == kPending) {
+          now = target.pool.take();
+          target.live += filled;
+          if (from == Tier::device)
+            plan.swap_out(slot_of(old), slot_of(now), Tokens(filled));
+          else
+            plan.swap_in(slot_of(old), slot_of(now), Tokens(filled));
+        } else {
+          target.pool.share(now);
+        }
+        sequence.table[i] = now;
+        if (source.pool.drop(old)) {
+          source.live -= filled;
+          freed.add(old);
+        }
+      }
+      sequence.tier = to;
+      sequence.writable = sequence.length;
+      const auto entries = static_cast<std::int64_t>(sequence.table.size());
+      source.logical -= sequence.length;
+      target.logical += sequence.length;
+      source.table_entries -= entries;
+      target.table_entries += entries;
+    }
+  }
+  for (const BlockId block : taken_over_) moved_[block.index()] = BlockId();
+  return fits ? AllocStatus::ok : AllocStatus::no_memory;
+}
+
+void PagedAllocator::release(SeqId id, MemPlan& plan) {
+  Sequence& sequence = known(id);
+  TierState& state = tier(sequence.tier);
+  FreeRuns freed(plan, sequence.tier, block_tokens_);
+  for (std::size_t i = sequence.table.size();
+       i-- > 0;) {  // so that the list hands them out in order
+    if (state.pool.drop(sequence.table[i])) {
+      state.live -= fill(i, sequence.length);
+      freed.add(sequence.table[i]);
+    }
+  }
+  state.logical -= sequence.length;
+  state.table_entries -= static_cast<std::int64_t>(sequence.table.size());
+  sequence.table.clear();
+  sequence.length = 0;
+  sequence.writable = 0;
+}
+
+KvView PagedAllocator::view(SeqId id) const {
+  const Sequence& sequence = known(id);
+  KvView view;
+  view.blocks = sequence.table;
+  view.block_tokens = Tokens(block_tokens_);
+  view.capacity = Tokens(static_cast<std::int64_t>(sequence.table.size()) * block_tokens_);
+  return view;
+}
+
+KvStats PagedAllocator::stats(Tier t) const {
+  const TierState& state = tier(t);
+  KvStats stats;
+  stats.capacity = Tokens(state.pool.total() * block_tokens_);
+  stats.held = Tokens(state.pool.used() * block_tokens_);
+  stats.live = Tokens(state.live);
+  stats.logical = Tokens(state.logical);
+  stats.metadata = state.pool.metadata() +
+                   Bytes(state.table_entries * static_cast<std::int64_t>(sizeof(BlockId)));
+  return stats;
+}
+
+void PagedAllocator::check_invariants(CheckLevel level) const {
+  for (const TierState* state : {&device_, &host_}) {
+    KVSTOW_CHECK(state->live >= 0 && state->live <= state->pool.used() * block_tokens_,
+                 "live slots are held slots");
+    KVSTOW_CHECK(state->logical >= state->live, "every live slot belongs to some sequence");
+    KVSTOW_CHECK(state->table_entries >= state->pool.used(), "every used block stands in a table");
+  }
+  if (level == CheckLevel::cheap) return;
+  check_tier(Tier::device);
+  check_tier(Tier::host);
+}
+
+// Rebuilds reference counts, fills and sums from the tables.
+void PagedAllocator::check_tier(Tier t) const {
+  struct Seen {
+    std::uint32_t references = 0;
+    Count filled = 0;
+    std::size_t position = 0;
+    BlockId before;  // the block in front of it in every table
+  };
+  const TierState& state = tier(t);
+  std::vector<Seen> seen(static_cast<std::size_t>(state.pool.total()));
+  std::int64_t live = 0;
+  std::int64_t logical = 0;
+  std::int64_t entries = 0;
+  for (const Sequence& sequence : sequences_) {
+    if (sequence.length == 0) {
+      KVSTOW_CHECK(sequence.table.empty(), "an unknown sequence holds blocks");
+      continue;
+    }
+    if (sequence.tier != t) continue;
+    KVSTOW_CHECK(sequence.table.size() == static_cast<std::size_t>(blocks_for(sequence.length)),
+                 "a table has as many blocks as its tokens need");
+    KVSTOW_CHECK(sequence.writable >= sequence.length &&
+                     sequence.writable <= static_cast<Count>(sequence.table.size()) * block_tokens_,
+                 "writable lies between length and capacity");
+    KVSTOW_CHECK(
+        sequence.writable == sequence.length || state.pool.references(sequence.table.back()) == 1,
+        "a shared block is never writable");
+    for (std::size_t i = 0; i < sequence.table.size(); ++i) {
+      const BlockId block = sequence.table[i];
+      const BlockId before = i > 0 ? sequence.table[i - 1] : BlockId();
+      const Count filled = fill(i, sequence.length);
+      Seen& s = seen.at(block.index());
+      if (s.references++ == 0) {
+        s = {1, filled, i, before};
+        live += filled;
+      }
+      KVSTOW_CHECK(s.filled == filled, "sharers of a block agree on its fill");
+      KVSTOW_CHECK(s.position == i && s.before == before, "sharing is a trie");
+    }
+    logical += sequence.length;
+    entries += static_cast<std::int64_t>(sequence.table.size());
+  }
+  for (std::size_t b = 0; b < seen.size(); ++b) {
+    KVSTOW_CHECK(seen[b].references == state.pool.references(BlockId(static_cast<BlockId::Rep>(b))),
+                 "a block's references are the tables it stands in");
+  }
+  std::vector<bool> listed(seen.size());
+  for (const BlockId block : state.pool.free_list()) {
+    KVSTOW_CHECK(seen.at(block.index()).references == 0, "a used block is on the free list");
+    KVSTOW_CHECK(!listed[block.index()], "a block is on the free list twice");
+    listed[block.index()] = true;
+  }
+  const auto used = static_cast<std::int64_t>(
+      std::count_if(seen.begin(), seen.end(), [](const Seen& s) { return s.references > 0; }));
+  KVSTOW_CHECK(used == state.pool.used(), "a block is neither used nor free");
+  KVSTOW_CHECK(live == state.live && logical == state.logical && entries == state.table_entries,
+               "the counters of a tier equal the sums over its sequences");
+}
+
+}  // namespace kvstow
