@@ -1,4 +1,4 @@
-#include "kernels/cpu/isa_body.h"
+#include "kernels/cpu/isa_body.inc"
 
 namespace kvstow::kernels::cpu {
 
