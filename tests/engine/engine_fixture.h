@@ -1,0 +1,148 @@
+// A whole engine over a hand-written trace, with every step written down as one line of text.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "baselines/length_estimates.h"
+#include "baselines/static_batch_scheduler.h"
+#include "bench/registry/allocators.h"
+#include "core/engine/engine.h"
+#include "core/engine/iteration_scheduler.h"
+#include "core/exec/simulated_executor.h"
+#include "core/metrics/run_metrics.h"
+
+namespace kvstow {
+
+struct Arrival {
+  Seconds arrival = 0;
+  int prompt = 1;
+  int output = 1;
+  Decoding decoding = {};
+  int prefix_tokens = 0;
+};
+
+class ListTrace final : public TraceSource {
+ public:
+  explicit ListTrace(std::vector<Arrival> arrivals) : arrivals_(std::move(arrivals)) {}
+  std::optional<Request> next() override {
+    if (next_ == arrivals_.size()) return std::nullopt;
+    const Arrival& a = arrivals_[next_];
+    Request request;
+    request.id = RequestId(static_cast<std::uint32_t>(next_++));
+    request.arrival = a.arrival;
+    request.prompt = Tokens(a.prompt);
+    request.output = Tokens(a.output);
+    request.decoding = a.decoding;
+    if (a.prefix_tokens > 0) {
+      request.prefix = PrefixId(0);
+      request.prefix_tokens = Tokens(a.prefix_tokens);
+    }
+    return request;
+  }
+
+ private:
+  std::vector<Arrival> arrivals_;
+  std::size_t next_ = 0;
+};
+
+// Every step takes one second and is written down. A group is its request's letter, then the tokens
+// computed, [first, first + count); '*' marks tokens shared by several sequences. Plan operations
+// follow: out, in, copy (tokens).
+class WritingExecutor final : public Executor {
+ public:
+  explicit WritingExecutor(std::unique_ptr<BeamModel> beams = nullptr) : beams_(std::move(beams)) {}
+
+  void submit(const Step& step) override {
+    std::string line;
+    for (const StepGroup& group : step.groups) {
+      if (!line.empty()) line += ' ';
+      line += group.request->output == Tokens(0)
+                  ? std::string("prefix")
+                  : std::string(1, static_cast<char>('A' + group.request->id.index()));
+      if (group.sequences.size() > 1) line += group.shared ? "*" : "";
+      line += std::to_string(group.first.count());
+      if (group.count > Tokens(1)) line += "+" + std::to_string(group.count.count());
+    }
+    line += plan_text(step.plan);
+    lines.push_back(line);
+    tokens_.clear();
+    for (const StepGroup& group : step.groups) {
+      if (beams_ && group.request->decoding.kind == DecodingKind::beam) beams_->step(group, tokens_);
+    }
+  }
+  StepResult wait() override { return {.elapsed = 1, .tokens = tokens_}; }
+
+  std::vector<std::string> lines;
+
+ private:
+  static std::string plan_text(const MemPlan& plan) {
+    std::string text;
+    for (const MemOp& op : plan.ops()) {
+      const std::string length = std::to_string(op.length.count());
+      if (op.kind == MemOpKind::copy) text += " copy" + length;
+      if (op.kind == MemOpKind::swap_out) text += " out" + length;
+      if (op.kind == MemOpKind::swap_in) text += " in" + length;
+    }
+    return text;
+  }
+
+  std::unique_ptr<BeamModel> beams_;
+  std::vector<TokenOut> tokens_;
+};
+
+// Remembers every event.
+class KeepingSink final : public MetricsSink {
+ public:
+  void on_step(const StepEvent& event) override {
+    steps.push_back(event);
+    totals.push_back(*event.totals);
+  }
+  void on_request(const RequestEvent& event) override { requests.push_back(event); }
+  void on_token_gaps(Seconds gap, std::int64_t count) override { gaps.emplace_back(gap, count); }
+
+  std::vector<StepEvent> steps;
+  std::vector<StepTotals> totals;
+  std::vector<RequestEvent> requests;
+  std::vector<std::pair<Seconds, std::int64_t>> gaps;
+};
+
+struct Played {
+  std::vector<std::string> lines;
+  KeepingSink sink;
+};
+
+struct Laboratory {
+  std::string allocator = "paged";
+  PoolConfig pool{.device_slots = Tokens(24), .host_slots = Tokens(48), .block_tokens = Tokens(4),
+                  .max_sequence = Tokens(64)};
+  IterationConfig iteration{.max_batched_tokens = Tokens(64),
+                            .max_sequences = 8,
+                            .keep_free = Tokens(0),
+                            .max_model_len = Tokens(64),
+                            .estimate = estimate_oracle,
+                            .block_tokens = Tokens(4)};
+  std::optional<StaticBatchConfig> static_batch;
+  double beam_death = 0;
+
+  [[nodiscard]] Played play(std::vector<Arrival> arrivals) const {
+    ListTrace trace(std::move(arrivals));
+    const auto memory = make_allocator(allocator, pool);
+    SeqIds ids;
+    std::unique_ptr<Scheduler> scheduler;
+    if (static_batch) {
+      scheduler = std::make_unique<StaticBatchScheduler>(*static_batch, *memory);
+    } else {
+      scheduler = std::make_unique<IterationScheduler>(iteration, *memory, ids);
+    }
+    WritingExecutor executor(beam_death > 0 ? make_death_and_refork(beam_death, 1) : nullptr);
+    SimulatedClock clock;
+    Played played;
+    Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids}).run();
+    memory->check_invariants(CheckLevel::full);
+    played.lines = std::move(executor.lines);
+    return played;
+  }
+};
+
+}  // namespace kvstow
