@@ -25,15 +25,15 @@ def latency_curve(results, figure, law=JUDGED_LAW, **axes):
     return stats.curve_of(results.select(figure, law=law, **axes))
 
 
-def fig12_curve(results, panel, system, law=JUDGED_LAW):
-    return latency_curve(results, "12", law, panel=panel, system=system)
+def fig12_curve(results, panel, system, law=JUDGED_LAW, **more):
+    return latency_curve(results, "12", law, panel=panel, system=system, **more)
 
 
 def true_crossing(results, panel, threshold, system, law=JUDGED_LAW):
     """Capacity over every rate that was run, the paper's and the finer ones around the crossing."""
     curve = fig12_curve(results, panel, system, law)
-    if curve is None:
-        return stats.missing("no runs")
+    if curve is None or not results.select("12", law=law, panel=panel, system=system, refined=True):
+        return stats.missing("no finer rates were run")
     return stats.capacity(curve, threshold, f"true/{panel}/{threshold:g}/{system}")
 
 
@@ -46,11 +46,8 @@ def fig12_ratio(results, panel, threshold, upper, lower, law=JUDGED_LAW):
 
 
 def _on_paper_rates(results, panel, system, law):
-    curve = fig12_curve(results, panel, system, law)
-    if curve is None:
-        return None
-    curve = curve.at(paper.fig12_rates(panel, system, curve.rates[-1]))
-    return curve if curve.rates.size else None
+    """Without the rates that a refining search added around a crossing."""
+    return fig12_curve(results, panel, system, law, refined=False)
 
 
 def _mean_of(runs, item, metrics, scale=1.0):

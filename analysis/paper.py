@@ -49,19 +49,6 @@ def fig12_capacity(panel, threshold, system):
     return None
 
 
-def fig12_rates(panel, system, highest):
-    """The rates the paper swept, continued at the last spacing up to `highest`."""
-    rates, _ = series("fig12_normalized_latency", "normalized_latency_s_per_token",
-                      panel=panel, system=system)
-    rates += [float(r["request_rate_per_s"]) for r in table("fig12_next_rates")
-              if r["panel"] == panel and r["system"] == system]
-    if len(rates) > 1:
-        spacing = rates[-1] - rates[-2]
-        while rates[-1] + spacing <= highest * (1 + 1e-6):
-            rates.append(round(rates[-1] + spacing, 9))
-    return rates
-
-
 @dataclass(frozen=True)
 class Target:
     """A line of targets.csv; the header comment of that file defines `judge` and `tolerance`."""

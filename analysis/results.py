@@ -20,6 +20,7 @@ DEFAULTS = {
     "block_tokens": 16,
     "preemption": "",
     "p_new": None,
+    "refined": False,
 }
 JUDGED_LAW = DEFAULTS["law"]
 
@@ -37,7 +38,7 @@ class Run:
         self.path = path
         self.raw = raw
         point = raw["point"]
-        self.axes = {**DEFAULTS, **point}
+        self.axes = {**DEFAULTS, **{name: _plain(value) for name, value in point.items()}}
         self.figure, panel = _figure_of(point.get("figure") or raw.get("experiment", ""))
         self.axes["figure"] = self.figure
         if panel and not self.axes["panel"]:
@@ -138,6 +139,16 @@ def _figure_of(name):
     if number in ("18", "19"):
         return number + letter, ""
     return number, letter
+
+
+def _plain(value):
+    """Labels are text; one that is a number ("0.5") becomes one, so that axes sort and compare."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    return value
 
 
 def _flatten(prefix, value, out):

@@ -83,11 +83,6 @@ class Curve:
             return self.mean, self.mean
         return interval(resample_weights(len(self.seeds), name) @ self.values.T)
 
-    def at(self, rates):
-        """The curve over those of its rates that are among `rates`."""
-        keep = np.array([np.any(np.isclose(r, rates, rtol=1e-6)) for r in self.rates], dtype=bool)
-        return Curve(self.rates[keep], self.seeds, self.values[keep])
-
     def with_seeds(self, seeds):
         return Curve(self.rates, tuple(seeds), self.values[:, [self.seeds.index(s) for s in seeds]])
 

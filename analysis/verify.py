@@ -27,6 +27,7 @@ class Verdict:
     status: str
     ours: float = None
     message: str = ""
+    allowed: str = ""  # the tolerance in words
 
 
 def judge(board, targets=None):
@@ -50,8 +51,8 @@ def _verdict(target, value):
     status = "named" if target.judge == "suite" else "miss"
     against = "" if target.paper is None else (
         f", paper {target.paper:g}, difference {value - target.paper:+.4g}")
-    return Verdict(target, status, value,
-                   f"{target.item}: ours {value:.4g} {target.unit}{against}; allowed {allowed}")
+    message = f"{target.item}: ours {value:.4g} {target.unit}{against}; allowed {allowed}"
+    return Verdict(target, status, value, message, allowed)
 
 
 def _within(target, value):

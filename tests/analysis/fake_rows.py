@@ -77,10 +77,11 @@ def fig12(law="max", scale=1.0):
             rates, values = paper.series(
                 "fig12_normalized_latency", "normalized_latency_s_per_token",
                 panel=panel, system=system)
-            swept = paper.fig12_rates(panel, system, 0.0)
+            beyond = [float(r["request_rate_per_s"]) for r in paper.table("fig12_next_rates")
+                      if r["panel"] == panel and r["system"] == system]
             capacity = paper.fig12_capacity(panel, 0.5, system)
-            if len(swept) > len(rates) and capacity is not None:
-                rates, values = _crossing_curve(rates, values, capacity, 0.5, swept[-1])
+            if values[-1] < 0.5 and capacity is not None:
+                rates, values = _crossing_curve(rates, values, capacity, 0.5, beyond[0])
             yield from _sweep(rng, "12", rates, [v * scale for v in values], panel=panel,
                               model=model, dataset=dataset, system=system, law=law)
 
@@ -156,6 +157,23 @@ def fig19b():
         for kind in ("recompute", "swap"):
             yield row("19b", 0, latency_metrics(float(r[f"{kind}_s_per_token"])), system="vllm",
                       dataset="sharegpt", preemption=kind, block_tokens=int(r["block_size"]))
+
+
+def breakeven():
+    for system, scale in (("vllm", 1.0), ("orca-oracle", 0.6), ("orca-max", 3.0)):
+        for load in (0.5, 0.9):
+            for degree in (1, 2, 4, 6):
+                for cv in (0.0, 0.5, 1.0, 2.0):
+                    latency = 0.05 if system == "vllm" else 0.05 * scale * (1 + 0.3 * degree * load)
+                    yield row("breakeven", 0, latency_metrics(latency), system=system, load=load,
+                              sharing_degree=degree, output_cv=cv)
+
+
+def real():
+    for system in paper.SYSTEMS:
+        for share in (0.5, 0.9):
+            yield row("real", 0, latency_metrics(0.05 / (1 - share), batch_groups=12.0), system=system,
+                      dataset="azure2023", capacity_share=share, request_rate_per_s=2.0 * share)
 
 
 FIGURES = {"2": fig2, "12": fig12, "13": fig13, "14": fig14, "15": fig15, "16": fig16, "17": fig17,

@@ -80,10 +80,10 @@ class Rules(unittest.TestCase):
         item = "fig12/a/opt-13b/sharegpt/0.5/vllm"
         self.assertLess(board[item + "/law=linear"], board[item])
 
-    def test_rates_that_the_paper_did_not_sweep_leave_the_capacity_alone(self):
+    def test_refined_rates_leave_the_capacity_alone(self):
         rows = list(fake_rows.fig12())
         extra = [fake_rows.row("12", seed, fake_rows.latency_metrics(0.9), panel="a", model="opt-13b",
-                               dataset="sharegpt", system="vllm", request_rate_per_s=1.83)
+                               dataset="sharegpt", system="vllm", request_rate_per_s=1.83, refined=True)
                  for seed in fake_rows.SEEDS]
         item = "fig12/a/opt-13b/sharegpt/0.5/vllm"
         plain = {r["item"]: r["ours"] for r in board_of(rows)}

@@ -1,0 +1,170 @@
+"""report.html: one self-contained page with every figure, the paper's numbers beside ours and the misses.
+
+`python3 analysis/report.py DIR` (from anywhere; or `python3 -m analysis.report DIR`) reads DIR/rows and
+writes DIR/report.html, DIR/figures/*.png and *.svg, DIR/scoreboard.csv and DIR/summary.csv.
+"""
+
+import base64
+import concurrent.futures
+import os
+import sys
+
+if __package__ in (None, ""):  # run as a file: find the package from anywhere
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import jinja2
+import yaml
+
+from analysis import figures, paper, report_tables, results as results_module, scoreboard, tables
+from analysis import textio, verify
+from analysis.figures import style
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WORKERS = 2  # drawing is all the time there is, and halves on two cores
+
+
+def write_report(directory):
+    """Writes everything the report consists of; returns the path of report.html. Throws ResultsError."""
+    results = results_module.load(directory)
+    board = scoreboard.build(results)
+    textio.write(os.path.join(directory, "scoreboard.csv"), scoreboard.to_csv(board))
+    textio.write(os.path.join(directory, "summary.csv"), tables.summary_csv(results))
+    images = draw_all(results)
+    path = os.path.join(directory, "report.html")
+    textio.write(path, html(results, board, images))
+    return path
+
+
+def draw_all(results):
+    """{figure id: SVG bytes}; writes DIR/figures/ID.png and ID.svg."""
+    target = os.path.join(results.directory, "figures")
+    os.makedirs(target, exist_ok=True)
+    images = {}
+    with concurrent.futures.ProcessPoolExecutor(WORKERS, initializer=_keep, initargs=(results,)) as pool:
+        for name, pair in zip(figures.ALL, pool.map(_draw, figures.ALL)):
+            paths = [os.path.join(target, f"{name}.{kind}") for kind in ("png", "svg")]
+            if pair is None:  # no runs: a figure of earlier runs would be stale
+                for path in filter(os.path.exists, paths):
+                    os.remove(path)
+                continue
+            for path, content in zip(paths, pair):
+                textio.write(path, content)
+            images[name] = pair[1]
+    return images
+
+
+def _keep(results):
+    _draw.results = results
+
+
+def _draw(name):
+    figure = figures.ALL[name][1](_draw.results)
+    return None if figure is None else style.render(figure)
+
+
+def html(results, board, images):
+    """The page as text."""
+    verdicts = verify.judge(board)
+    with open(os.path.join(HERE, "remarks.yaml"), encoding="utf-8") as file:
+        remarks = yaml.safe_load(file)
+    with open(os.path.join(HERE, "report.css"), encoding="utf-8") as file:
+        css = file.read()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("report.html.j2").render(
+        css=jinja2.utils.markupsafe.Markup(css),
+        runs=f"{len(results.runs):,}",
+        fake=any(run.raw.get("build", {}).get("fake") for run in results.runs),
+        chips=_chips(verdicts),
+        misses=[_miss(results, v) for v in verdicts if v.status in ("miss", "named", "missing")],
+        remarks_all=remarks["all"],
+        sections=_sections(results, board, verdicts, images, remarks),
+        manifest=_manifest(results),
+    )
+
+
+def _chips(verdicts):
+    def count(*statuses):
+        return sum(v.status in statuses for v in verdicts)
+
+    chips = [(f"{count('ok')} numbers within tolerance", "good")]
+    for status, text, kind in (("miss", "out of tolerance", "bad"),
+                               ("named", "single capacities past 25 %", "note"),
+                               ("missing", "without a number", "bad")):
+        if count(status):
+            chips.append((f"{count(status)} {text}", kind))
+    return chips + [(f"{count('shown')} shown, not judged", "dim")]
+
+
+def _miss(results, verdict):
+    target = verdict.target
+    if verdict.status == "missing":
+        why = "no number: " + ("rows are missing" if target.is_rule
+                               else scoreboard.why_missing(results, target))
+    else:
+        why = f"allowed: {verdict.allowed}"
+        if verdict.status == "named":
+            why += "; an outlier that the rule for Fig. 12 counts"
+    return {"item": target.item, "paper": report_tables.number(target.paper),
+            "ours": report_tables.number(verdict.ours), "why": why}
+
+
+def _sections(results, board, verdicts, images, remarks):
+    sections = [{"id": "misses", "title": "What missed"}]
+    for name, (title, _) in figures.ALL.items():
+        if name in ("real", "ledger", "breakeven") and name not in images:
+            continue  # beyond the paper: shown where there are rows
+        image = images.get(name)
+        sections.append({
+            "id": name,
+            "title": title,
+            "image": base64.b64encode(image).decode() if image else None,
+            "expects_image": True,
+            "tables": report_tables.tables_of(name, results, board, verdicts),
+            "remarks": remarks.get(name, []),
+            "verdict": _section_verdict(name, verdicts),
+        })
+    laws = report_tables.other_laws(board)
+    if laws:
+        sections.append({"id": "laws", "title": "Other step-time laws", "tables": [laws],
+                         "remarks": ["Not judged: the scoreboard uses the max-form law of the 2023 engine."]})
+    return sections
+
+
+def _section_verdict(name, verdicts):
+    """(text, class) for the index, or None where nothing is judged."""
+    mine = [v for v in verdicts if v.target.judge not in ("shown", "extra")
+            and f"fig{v.target.figure}" == name]
+    if not mine:
+        return None
+    good = sum(v.status == "ok" for v in mine)
+    bad = any(v.status in ("miss", "missing") for v in mine)
+    return f"{good}/{len(mine)}", "bad" if bad else "good" if good == len(mine) else "note"
+
+
+def _manifest(results):
+    """What the runs say about themselves, flattened to pairs."""
+    build = results.runs[0].raw.get("build", {})
+    pairs = [("runs", len(results.runs)), ("figures", ", ".join(results.figures()))]
+    flat = {**{f"build.{k}": v for k, v in build.items()}, **results.manifest}
+    for key, value in flat.items():
+        if isinstance(value, (str, int, float, bool)):
+            pairs.append((key, value))
+    return pairs
+
+
+def main(arguments):
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("usage: report.py DIR", file=sys.stderr)
+        return 2
+    try:
+        path = write_report(arguments[0])
+    except results_module.ResultsError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

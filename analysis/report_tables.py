@@ -1,0 +1,220 @@
+"""The tables of report.html: paper | ours | difference for every figure, and what belongs beside them."""
+
+import statistics
+
+from analysis import measures, paper, verify
+from analysis.figures import maps, memory, style
+from analysis.results import JUDGED_LAW, values_of
+
+STATUS = {"ok": ("within", "good"), "miss": ("out", "bad"), "named": ("named", "note"),
+          "missing": ("missing", "bad"), "shown": ("", "dim")}
+THRESHOLDS = ("0.2", "0.5")
+
+
+def number(value):
+    """Four significant digits, no exponent, a dash for None."""
+    if value is None:
+        return "–"
+    text = f"{value:.4g}"
+    return text if "e" not in text else f"{value:.0f}" if abs(value) > 1 else f"{value:.6f}"
+
+
+def percent(share, digits):
+    """A signed percentage without a negative zero."""
+    return f"{round(100 * share, digits) + 0.0:+.{digits}f} %"
+
+
+def cell(text, kind=""):
+    return {"text": text, "kind": kind}
+
+
+def tables_of(name, results, board, verdicts):
+    """Every table of a section: [{caption, head, rows, folded}]."""
+    extra = {"fig2": _ledger, "fig12": _fig12, "real": _real, "breakeven": _breakeven}
+    tables = [scoreboard_table(name, board, verdicts, folded=name == "fig12")]
+    if name in extra:
+        more = extra[name](results, board, verdicts)
+        tables = more + tables if name == "fig12" else tables + more
+    return [t for t in tables if t["rows"]]
+
+
+def scoreboard_table(name, board, verdicts, folded):
+    """paper | ours | 95 % interval | difference | verdict."""
+    by_item = {row["item"]: row for row in board}
+    rows = []
+    for verdict in verdicts:
+        target = verdict.target
+        if f"fig{target.figure}" != name:
+            continue
+        row = by_item.get(target.item)
+        if row is None and (target.judge == "extra" or verdict.status == "missing" and not by_item):
+            continue
+        text, kind = STATUS[verdict.status]
+        item = target.item.removeprefix("rule/").removeprefix(name + "/")
+        wanted = number(target.paper) if target.paper is not None else _bounds(target)
+        rows.append([
+            cell(item.replace("_", " ")), cell(wanted), cell(number(verdict.ours)),
+            cell(_interval(row), "dim"), cell(_difference(target, verdict.ours)),
+            cell(target.unit, "dim"), cell(text, kind)])
+    head = ("number", "paper", "ours", "95 % interval", "difference", "unit", "")
+    return {"caption": "Every number" if folded else "", "head": head, "rows": rows, "folded": folded}
+
+
+def _bounds(target):
+    """The paper's range, or a rule's limit, where there is no single value."""
+    if ".." in target.tolerance:
+        return "{:g} to {:g}".format(*target.bounds)
+    return {"max": "≤ ", "min": "≥ "}.get(target.judge, "–") + target.tolerance
+
+
+def _interval(row):
+    if row is None or row["ci_low"] is None:
+        return ""
+    return f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+
+
+def _difference(target, ours):
+    if target.paper is None or ours is None:
+        return ""
+    if target.judge == "abs":
+        return f"{round(ours - target.paper, 2) + 0.0:+.2f}"
+    return percent(ours / target.paper - 1, 1)
+
+
+def _ledger(results, _board, _verdicts):
+    names = [text for text, _ in memory.LEDGER.values()]
+    rows = [[cell(style.label(system)), *(cell(number(v)) for v in shares.values())]
+            for system, shares in memory.ledger_table(results)]
+    return [{"caption": "The waste ledger behind it, % of the pool (window mean)",
+             "head": ("system", *names), "rows": rows, "folded": False}]
+
+
+def _fig12(results, board, verdicts):
+    ours = {row["item"]: row["ours"] for row in board}
+    return [_capacities(ours, verdicts), _ratios(results), _true_crossings(results, ours)]
+
+
+def _capacities(ours, verdicts):
+    """One line per panel and threshold: ours and the error against the paper, per system."""
+    status = {v.target.item: v.status for v in verdicts}
+    rows = []
+    for panel, (model, dataset) in paper.PANELS.items():
+        for threshold in THRESHOLDS:
+            cells = []
+            for system in paper.SYSTEMS:
+                item = f"fig12/{panel}/{model}/{dataset}/{threshold}/{system}"
+                wanted = paper.fig12_capacity(panel, threshold, system)
+                if wanted is None:
+                    cells.append(cell(""))
+                elif item not in ours:
+                    cells.append(cell("missing", "bad"))
+                else:
+                    error = percent(ours[item] / wanted - 1, 0)
+                    cells.append(cell(f"{wanted:.3g} → {ours[item]:.3g} ({error})",
+                                      "note" if status[item] == "named" else ""))
+            if any(c["text"] for c in cells):
+                rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}"), *cells])
+    return {"caption": "Sustained req/s at a threshold (s/token): paper → ours",
+            "head": ("panel", *(style.label(s) for s in paper.SYSTEMS)), "rows": rows, "folded": False}
+
+
+def _ratios(results):
+    """vLLM over each Orca: the paper's, ours, and ours over finer rates."""
+    rows = []
+    for panel, (model, dataset) in paper.PANELS.items():
+        for threshold in THRESHOLDS:
+            if paper.fig12_capacity(panel, threshold, "vllm") is None:
+                continue
+            cells = []
+            for lower in ("orca-oracle", "orca-max"):
+                theirs = [paper.fig12_capacity(panel, threshold, s) for s in ("vllm", lower)]
+                mine = measures.fig12_ratio(results, panel, float(threshold), "vllm", lower)
+                true = [measures.true_crossing(results, panel, float(threshold), s).value
+                        for s in ("vllm", lower)]
+                cells += [
+                    cell(number(theirs[0] / theirs[1])),
+                    cell(number(mine.value)),
+                    cell(f"{number(mine.low)} to {number(mine.high)}" if mine.low else "", "dim"),
+                    cell(number(true[0] / true[1]) if None not in true else "–", "dim")]
+            rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}"), *cells])
+    head = ["panel"]
+    for lower in ("Oracle", "Max"):
+        head += [f"vLLM / {lower}: paper", "ours", "95 %", "true"]
+    return {"caption": "How much more vLLM sustains", "head": head, "rows": rows, "folded": False}
+
+
+def _true_crossings(results, ours):
+    """Capacities over finer rates, where a refining search ran."""
+    rows = []
+    for target in paper.targets():
+        if target.judge != "suite":
+            continue
+        _, panel, model, dataset, threshold, system = target.item.split("/")
+        true = measures.true_crossing(results, panel, float(threshold), system)
+        if true.ok:
+            rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}, {system}"),
+                         cell(number(target.paper)), cell(number(ours.get(target.item))),
+                         cell(number(true.value)),
+                         cell(percent(true.value / target.paper - 1, 1))])
+    return {"caption": "True crossings, over finer rates",
+            "head": ("capacity", "paper", "ours, paper's rates", "ours, true", "true against paper"),
+            "rows": rows, "folded": True}
+
+
+def other_laws(board):
+    """For each other step-time law: the errors of its Fig. 12 capacities. None without such rows."""
+    ours = {row["item"]: row["ours"] for row in board}
+    laws = sorted({item.rsplit("/law=", 1)[1] for item in ours if "/law=" in item})
+    rows = []
+    for law in (None, *laws):
+        errors = verify.fig12_errors(ours, f"/law={law}" if law else "")
+        if errors:
+            within = sum(e <= 25 for e in errors.values())
+            rows.append([cell(law or f"{JUDGED_LAW} (judged)"), cell(str(len(errors))),
+                         cell(f"{statistics.median(errors.values()):.1f} %"),
+                         cell(f"{max(errors.values()):.0f} %"), cell(str(within))])
+    if not laws or not rows:
+        return None
+    return {"caption": "Error of the Fig. 12 capacities",
+            "head": ("law", "capacities", "median error", "largest", "within 25 %"),
+            "rows": rows, "folded": False}
+
+
+def _real(results, _board, _verdicts):
+    """One line per real trace, system and rate; means over seeds."""
+    groups = {}
+    for run in results.select("real", law=JUDGED_LAW):
+        key = (run.get("dataset"), run.get("system"), run.get("capacity_share") or 0.0,
+               run.get("request_rate_per_s") or 0.0)
+        groups.setdefault(key, []).append(run)
+    wanted = ("normalized_latency_s_per_token.mean", "normalized_latency_s_per_token.p99", "ttft_s.mean",
+              "ttft_s.p99", "batch_groups", "preemptions")
+    rows = []
+    for (dataset, system, share, rate), runs in sorted(groups.items(), key=lambda kv: kv[0]):
+        cells = []
+        for name in wanted:
+            values = [v for r in runs if (v := r.metric(name)) is not None]
+            cells.append(cell(number(statistics.fmean(values)) if values else "–"))
+        dropped = runs[0].raw.get("trace", {}).get("over_limit_share")
+        rows.append([cell(f"{dataset}, {style.label(system)}"),
+                     cell(f"{100 * share:.0f} %" if share else "–"), cell(number(rate)), *cells,
+                     cell("–" if dropped is None else f"{100 * dropped:.1f} %")])
+    return [{"caption": "", "head": (
+        "trace, system", "of capacity", "req/s", "norm. latency", "p99", "TTFT", "p99", "batch",
+        "preemptions", "over 2048 tokens"), "rows": rows, "folded": False}]
+
+
+def _breakeven(results, _board, _verdicts):
+    """How many cells of the maps each baseline wins, ties and loses."""
+    ratio = maps.cells(results)
+    rows = []
+    for baseline in style.ordered({key[0] for key in ratio}):
+        for load in values_of(results.select("breakeven"), "load"):
+            mine = [v for key, v in ratio.items() if key[0] == baseline and key[1] == load]
+            wins = sum(v > 1 + maps.TIE for v in mine)
+            loses = sum(v < 1 - maps.TIE for v in mine)
+            rows.append([cell(f"against {style.label(baseline)}, load {load:g}"), cell(str(wins)),
+                         cell(str(len(mine) - wins - loses)), cell(str(loses)),
+                         cell(f"{min(mine):.2f} to {max(mine):.2f}" if mine else "–")])
+    return [{"caption": "Cells of the map where paging", "head": (
+        "", "wins", "ties (within 5 %)", "loses", "latency ratio"), "rows": rows, "folded": False}]
