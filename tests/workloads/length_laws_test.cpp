@@ -82,14 +82,26 @@ TEST(SharegptLaw, StaysWithinTheModelLength) {
 TEST(SharegptLaw, FollowsItsTables) {
   Sample s = sample(LengthLaw::sharegpt);
   expect_follows(s.prompt, kSharegptPrompt);
-  // The redraw shortens the longest outputs and the scale lengthens all of them: the law is within
-  // two points of the table's quantile everywhere, not exactly on it.
+  // The redraw shortens the longest outputs and the scale lengthens all of them: the law follows
+  // its table within a point, not exactly.
   std::ranges::sort(s.output);
   for (std::size_t knot = 0; knot < kQuantiles; ++knot) {
     const auto end = std::ranges::upper_bound(s.output, kSharegptOutput.knot(knot));
     EXPECT_NEAR(static_cast<double>(end - s.output.begin()) / kDraws, QuantileTable::quantile(knot),
-                0.02);
+                0.01);
   }
+}
+
+TEST(SharegptLaw, KeepsThePromptBehindAnOutputToken) {
+  const Sample s = sample(LengthLaw::sharegpt);
+  double products = 0, outputs = 0;
+  for (std::size_t i = 0; i < s.prompt.size(); ++i) {
+    products += double(s.prompt[i]) * s.output[i];
+    outputs += s.output[i];
+  }
+  fmt::print("[ measured ] sharegpt prompt per output token {:.2f}\n", products / outputs);
+  // E[prompt * output] / E[output] of the length file; the standard error is 0.3 %.
+  EXPECT_NEAR(products / outputs, 171.48, 0.01 * 171.48);
 }
 
 TEST(AlpacaLaw, MeansAreThePapers) {

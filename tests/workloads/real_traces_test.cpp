@@ -92,6 +92,11 @@ TEST_F(RealTraces, ThePapersShareGptHasThePapersMeans) {
   EXPECT_EQ(report.offered, 84'226);
   EXPECT_NEAR(report.mean_prompt(), 161.310, 0.0005);
   EXPECT_NEAR(report.mean_output(), 337.988, 0.0005);
+  double products = 0;
+  for (const Request& r : trace_of(config)) {
+    products += static_cast<double>(r.prompt.count() * r.output.count());
+  }
+  EXPECT_NEAR(products / static_cast<double>(report.output_tokens), 171.48, 0.005);
   config.shuffle = true;  // another order of the same
   const WorkloadReport shuffled = scan_workload(config, 1);
   EXPECT_EQ(shuffled.delivered, report.delivered);
