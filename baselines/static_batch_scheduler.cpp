@@ -85,7 +85,6 @@ void StaticBatchScheduler::form_batch(Step& step) {
                            .sequences = group.sequences,
                            .first = Tokens(0),
                            .count = group.request.prompt,
-                           .prompt = group.request.prompt,
                            .shared = false});
     step.totals.prompt_tokens += padded_prompt_ * group.width();
   }
@@ -97,7 +96,10 @@ void StaticBatchScheduler::decode(Step& step) {
   for (SequenceGroup* group : batch_) {
     step.totals.decode_tokens += Tokens(group->width());
     step.totals.kv_read += padded_length * group->width();
-    if (group->done()) continue;
+    if (group->done()) {
+      group->tail = {};
+      continue;
+    }
     const AllocStatus grown =
         allocator_.grow(group->sequences, group->length + Tokens(1), step.plan);
     KVSTOW_CHECK(grown == AllocStatus::ok, "a member must have room for its reserved total");
@@ -105,7 +107,6 @@ void StaticBatchScheduler::decode(Step& step) {
                            .sequences = group->sequences,
                            .first = group->length,
                            .count = Tokens(1),
-                           .prompt = group->request.prompt,
                            .shared = false});
     ++group->length;
   }

@@ -68,16 +68,12 @@ void IterationScheduler::grow_running(Step& step) {
   }
 }
 
-void IterationScheduler::add_decode(SequenceGroup& group, Step& step) {
-  step.groups.push_back({.request = &group.request,
-                         .sequences = group.sequences,
-                         .first = group.length,
-                         .count = Tokens(1),
-                         .prompt = group.request.prompt,
-                         .shared = false});
+inline void IterationScheduler::add_decode(SequenceGroup& group, Step& step) {
+  step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
   ++group.length;
-  step.totals.decode_tokens += Tokens(group.width());
-  step.totals.kv_read += group.length * group.width();
+  const std::int64_t width = group.width();
+  step.totals.decode_tokens += Tokens(width);
+  step.totals.kv_read += group.length * width;
 }
 
 bool IterationScheduler::swaps(const SequenceGroup& group) const {
@@ -87,6 +83,7 @@ bool IterationScheduler::swaps(const SequenceGroup& group) const {
 void IterationScheduler::preempt(SequenceGroup& group, Step& step) {
   running_sequences_ -= group.width();
   ++group.preemptions;
+  group.tail = {};
   preempted_.push_back(&group);
   if (swaps(group) && allocator_.swap_out(group.sequences, step.plan) == AllocStatus::ok) {
     swapped_out_ = true;
@@ -145,7 +142,6 @@ void IterationScheduler::admit_waiting(Step& step) {
                            .sequences = group.sequences,
                            .first = result.cached,
                            .count = computed,
-                           .prompt = group.request.prompt,
                            .shared = config_.share_prompt});
     const Tokens stored = computed * (config_.share_prompt ? 1 : group.width());
     step.totals.prompt_tokens += stored;
@@ -193,7 +189,6 @@ SeqId IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length,
                          .sequences = holder.sequences,
                          .first = Tokens(0),
                          .count = length,
-                         .prompt = length,
                          .shared = false});
   step.totals.prompt_tokens += length;
   return seq;

@@ -9,6 +9,18 @@
 
 namespace kvstow {
 
+// What a group holds beyond its live tokens, as the waste ledger last measured it: sums over the
+// sequences that own their last slots (a tail shared by several is counted once).
+struct GroupTail {
+  Tokens valid_to{0};        // measure again when the group's length exceeds this
+  Tokens reserved_until{0};  // reserved slots = reserved_until - owners * length
+  Tokens internal{0};
+  Tokens rounding{0};
+  Tokens lingering{0};  // filled slots of a finished member of a static batch
+  Tokens mapped{0};     // slots mapped by all sequences, a shared one once for each
+  std::int64_t owners = 0;
+};
+
 struct SequenceGroup {
   Request request;
   std::vector<SeqId> sequences;  // in sample order; all of one length
@@ -21,6 +33,7 @@ struct SequenceGroup {
   Seconds paused_at = -1;  // time of the last token before a preemption; -1: not paused
   int preemptions = 0;
   Tokens recomputed{0};  // tokens computed again after preemptions
+  GroupTail tail;        // the ledger's; whoever takes the group's memory away or ends it clears it
 
   // The true length each sequence is heading for. (Its last output token is never fed back, so one
   // slot less is filled; the paper counts it, section 6.1, and so do we.)

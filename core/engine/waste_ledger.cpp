@@ -15,46 +15,63 @@ bool WasteLedger::first_to_own(const KvView& view, Tokens length) {
   return true;
 }
 
-void WasteLedger::add_group(const SequenceGroup& group, Account& account) {
-  LedgerRow& row = account.row;
-  const Tokens filled = group.length;
-  const Tokens to_fill = group.true_total() - filled;
-  const Tokens asked = group.expected_total - filled;
-  const bool may_share = group.sequences.size() > 1 || group.request.prefix.valid();
-  for (const SeqId seq : group.sequences) {
-    const KvView view = allocator_.view(seq);
-    account.mapped += view.capacity;
-    if (may_share && !first_to_own(view, filled)) continue;
-    const Tokens tail = view.capacity - filled;
-    if (group.lingers()) {  // a member of a static batch that waits for the others: all of it is
-                            // waste
-      row.live -= filled;
-      row.internal += view.capacity;
-      continue;
-    }
-    const Tokens reserved = min(max(to_fill, Tokens(0)), tail);
-    const Tokens requested = min(max(asked, reserved), tail);
-    row.reserved += reserved;
-    row.internal += requested - reserved;
-    row.rounding += tail - requested;
-  }
-}
-
 WasteLedger::Account WasteLedger::device(std::span<SequenceGroup* const> resident,
                                          std::span<SequenceGroup* const> prefix_holders) {
   ++account_;
-  Account account;
+  Tails tails;
+  for (SequenceGroup* group : resident) {
+    if (group->length > group->tail.valid_to) [[unlikely]]
+      measure(*group);
+    add(group->tail, group->length, tails);
+  }
+  for (SequenceGroup* holder : prefix_holders) {
+    measure(*holder);
+    add(holder->tail, holder->length, tails);
+  }
   const KvStats stats = allocator_.stats(Tier::device);
-  LedgerRow& row = account.row;
-  row.live = stats.live;
-  row.cached = stats.cached;
-  row.in_transit = stats.in_transit;
-  row.free = stats.free();
-  account.logical = stats.logical;
-  for (const SequenceGroup* group : resident) add_group(*group, account);
-  for (const SequenceGroup* holder : prefix_holders) add_group(*holder, account);
-  KVSTOW_CHECK(row.sum() == stats.capacity, "the waste ledger does not close");
+  const Account account{.row = {.live = stats.live - tails.lingering,
+                                .reserved = tails.reserved,
+                                .internal = tails.internal,
+                                .rounding = tails.rounding,
+                                .cached = stats.cached,
+                                .in_transit = stats.in_transit,
+                                .free = stats.free()},
+                        .mapped = tails.mapped,
+                        .logical = stats.logical};
+  KVSTOW_CHECK(account.row.sum() == stats.capacity, "the waste ledger does not close");
   return account;
+}
+
+// Looks at what the group's sequences hold.
+void WasteLedger::measure(SequenceGroup& group) {
+  const Tokens filled = group.length;
+  GroupTail& tail = group.tail;
+  tail = {};
+  if (group.lingers()) {
+    // A member of a static batch that waits for the others: all it holds is waste.
+    for (const SeqId seq : group.sequences) tail.mapped += allocator_.view(seq).capacity;
+    tail.internal = tail.mapped;
+    tail.lingering = filled * group.width();
+    return;
+  }
+  const Tokens to_fill = group.true_total() - filled;
+  const Tokens asked = group.expected_total - filled;
+  const bool may_share = group.width() > 1 || group.request.prefix.valid();
+  for (const SeqId seq : group.sequences) {
+    const KvView view = allocator_.view(seq);
+    tail.mapped += view.capacity;
+    if (may_share && !first_to_own(view, filled)) continue;
+    const Tokens empty = view.capacity - filled;
+    const Tokens reserved = min(to_fill, empty);
+    const Tokens requested = min(max(asked, reserved), empty);
+    tail.reserved_until += filled + reserved;
+    tail.internal += requested - reserved;
+    tail.rounding += empty - requested;
+    ++tail.owners;
+  }
+  // A sequence that shares nothing holds the same slots until it has filled them: growing turns one
+  // reserved slot into a live one and leaves the rest as it is.
+  if (!may_share) tail.valid_to = tail.mapped;
 }
 
 }  // namespace kvstow

@@ -28,7 +28,21 @@ class WasteLedger {
                                std::span<SequenceGroup* const> prefix_holders);
 
  private:
-  void add_group(const SequenceGroup&, Account&);
+  struct Tails {
+    Tokens reserved{0};
+    Tokens internal{0};
+    Tokens rounding{0};
+    Tokens lingering{0};
+    Tokens mapped{0};
+  };
+  static void add(const GroupTail& tail, Tokens filled, Tails& sum) {
+    sum.reserved += tail.reserved_until - filled * tail.owners;
+    sum.internal += tail.internal;
+    sum.rounding += tail.rounding;
+    sum.lingering += tail.lingering;
+    sum.mapped += tail.mapped;
+  }
+  void measure(SequenceGroup&);
   [[nodiscard]] bool first_to_own(const KvView&, Tokens length);
 
   const KvAllocator& allocator_;

@@ -15,7 +15,7 @@ namespace kvstow {
 //   a prompt:  first = tokens already cached, count = the rest.
 //   a decode:  count = 1.
 //   recompute: count covers the prompt AND tokens generated before the preemption; those at
-//              positions >= prompt are generated tokens and keep the arithmetic of a decode.
+//              positions >= request->prompt are generated tokens and keep the arithmetic of a decode.
 // A group whose request has output 0 is a shared prefix being made resident: nothing is drawn for
 // it. Where `shared` is set the sequences still have one history and one set of slots: the tokens
 // are computed once and one token is drawn for each sequence.
@@ -24,7 +24,6 @@ struct StepGroup {
   std::span<const SeqId> sequences;  // living members, in sample order
   Tokens first;
   Tokens count;
-  Tokens prompt;  // positions below it are prompt tokens
   bool shared;
 };
 

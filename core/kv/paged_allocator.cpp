@@ -91,6 +91,18 @@ AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
 
 AllocStatus PagedAllocator::grow(std::span<const SeqId> group, Tokens new_length, MemPlan& plan) {
   const Count length = static_cast<Count>(new_length.count());
+  if (group.size() == 1 &&
+      device_.pool.free() > 0) {  // most calls of most runs: a handful of loads
+    Sequence& sequence = known(group.front());
+    KVSTOW_DCHECK(sequence.tier == Tier::device, "growing a swapped sequence");
+    KVSTOW_DCHECK(sequence.length <= length, "grow cannot shorten a sequence");
+    if (length <= sequence.writable) {
+      device_.live += length - sequence.length;
+      device_.logical += length - sequence.length;
+      sequence.length = length;
+      return AllocStatus::ok;
+    }
+  }
   std::int64_t added = 0;
   for (const SeqId id : group) {
     const Sequence& sequence = known(id);

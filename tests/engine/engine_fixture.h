@@ -68,7 +68,8 @@ class WritingExecutor final : public Executor {
     lines.push_back(line);
     tokens_.clear();
     for (const StepGroup& group : step.groups) {
-      if (beams_ && group.request->decoding.kind == DecodingKind::beam) beams_->step(group, tokens_);
+      if (beams_ && group.request->decoding.kind == DecodingKind::beam)
+        beams_->step(group, tokens_);
     }
   }
   StepResult wait() override { return {.elapsed = 1, .tokens = tokens_}; }
@@ -114,7 +115,9 @@ struct Played {
 
 struct Laboratory {
   std::string allocator = "paged";
-  PoolConfig pool{.device_slots = Tokens(24), .host_slots = Tokens(48), .block_tokens = Tokens(4),
+  PoolConfig pool{.device_slots = Tokens(24),
+                  .host_slots = Tokens(48),
+                  .block_tokens = Tokens(4),
                   .max_sequence = Tokens(64)};
   IterationConfig iteration{.max_batched_tokens = Tokens(64),
                             .max_sequences = 8,
