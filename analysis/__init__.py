@@ -1,1 +1,1 @@
-"""From result rows to the scoreboard, the figures and the report. analysis/README.md defines every number."""
+"""From result rows to the scoreboard, the figures and the report; README.md defines every number."""

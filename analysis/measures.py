@@ -1,4 +1,4 @@
-"""What each scoreboard item is, measured from the runs. README.md, "Scoreboard", states the definitions."""
+"""What each scoreboard item is, measured from the runs; README.md, "Scoreboard", defines them."""
 
 from analysis import paper, stats
 from analysis.results import JUDGED_LAW
@@ -15,7 +15,7 @@ SHARING_THRESHOLD = 0.5
 
 
 def measure(results, item, law=JUDGED_LAW):
-    """The Estimate of a scoreboard item ("fig12/a/opt-13b/sharegpt/0.5/vllm") from the runs of a law."""
+    """The Estimate of a scoreboard item ("fig13/sharegpt/vllm") from the runs of a law."""
     kind, *parts = item.split("/")
     return _MEASURES[kind](results, item, law, *parts)
 
@@ -75,8 +75,11 @@ def _fig12(results, item, law, panel, _model, _dataset, threshold, system):
 
 def _fig13(results, item, law, dataset, system):
     system = system.removesuffix("-unreachable")
-    rate = next(float(r["request_rate_per_s"]) for r in paper.table("fig13_batched_requests")
-                if r["dataset"] == dataset)
+    rate = next(
+        float(r["request_rate_per_s"])
+        for r in paper.table("fig13_batched_requests")
+        if r["dataset"] == dataset
+    )
     runs = results.select("13", law=law, dataset=dataset, system=system, request_rate_per_s=rate)
     return _mean_of(runs, item, ("batch_groups",))
 
@@ -112,7 +115,7 @@ def _fig17(results, item, law, what):
 
 
 def fig17_equal_p_new(results):
-    """The start probability that vLLM and Orca (Oracle) share in the runs of Fig. 17 (None: not stated)."""
+    """The start probability that vLLM and Orca (Oracle) share in Fig. 17 (None: not stated)."""
     shared = None
     for system in ("vllm", "orca-oracle"):
         values = {run.get("p_new") for run in results.select("17", system=system)}

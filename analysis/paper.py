@@ -76,7 +76,15 @@ class Target:
 def targets(path=None):
     """All lines of targets.csv in file order."""
     return [
-        Target(r["figure"], r["item"], r["unit"], number(r["paper"]), r["how_known"], r["judge"],
-               r["tolerance"], r["note"])
+        Target(
+            r["figure"],
+            r["item"],
+            r["unit"],
+            number(r["paper"]),
+            r["how_known"],
+            r["judge"],
+            r["tolerance"],
+            r["note"],
+        )
         for r in read_csv(path or os.path.join(HERE, "targets.csv"))
     ]

@@ -1,7 +1,7 @@
-"""report.html: one self-contained page with every figure, the paper's numbers beside ours and the misses.
+"""report.html: one self-contained page with every figure, the paper's numbers and the misses.
 
-`python3 analysis/report.py DIR` (from anywhere; or `python3 -m analysis.report DIR`) reads DIR/rows and
-writes DIR/report.html, DIR/figures/*.png and *.svg, DIR/scoreboard.csv and DIR/summary.csv.
+`python3 analysis/report.py DIR` (from anywhere; or `python3 -m analysis.report DIR`) reads DIR/rows
+and writes DIR/report.html, DIR/figures/*.png and *.svg, DIR/scoreboard.csv and DIR/summary.csv.
 """
 
 import base64
@@ -24,7 +24,7 @@ WORKERS = 2  # drawing is all the time there is, and halves on two cores
 
 
 def write_report(directory):
-    """Writes everything the report consists of; returns the path of report.html. Throws ResultsError."""
+    """Writes the report and all beside it; returns the path of report.html. Throws ResultsError."""
     results = results_module.load(directory)
     board = scoreboard.build(results)
     textio.write(os.path.join(directory, "scoreboard.csv"), scoreboard.to_csv(board))
@@ -40,7 +40,9 @@ def draw_all(results):
     target = os.path.join(results.directory, "figures")
     os.makedirs(target, exist_ok=True)
     images = {}
-    with concurrent.futures.ProcessPoolExecutor(WORKERS, initializer=_keep, initargs=(results,)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        WORKERS, initializer=_keep, initargs=(results,)
+    ) as pool:
         for name, pair in zip(figures.ALL, pool.map(_draw, figures.ALL)):
             paths = [os.path.join(target, f"{name}.{kind}") for kind in ("png", "svg")]
             if pair is None:  # no runs: a figure of earlier runs would be stale
@@ -70,11 +72,13 @@ def html(results, board, images):
     with open(os.path.join(HERE, "report.css"), encoding="utf-8") as file:
         css = file.read()
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("report.html.j2").render(
         css=jinja2.utils.markupsafe.Markup(css),
         runs=f"{len(results.runs):,}",
         fake=any(run.raw.get("build", {}).get("fake") for run in results.runs),
+        headline=report_tables.headline(results, board),
         chips=_chips(verdicts),
         misses=[_miss(results, v) for v in verdicts if v.status in ("miss", "named", "missing")],
         remarks_all=remarks["all"],
@@ -88,9 +92,11 @@ def _chips(verdicts):
         return sum(v.status in statuses for v in verdicts)
 
     chips = [(f"{count('ok')} numbers within tolerance", "good")]
-    for status, text, kind in (("miss", "out of tolerance", "bad"),
-                               ("named", "single capacities past 25 %", "note"),
-                               ("missing", "without a number", "bad")):
+    for status, text, kind in (
+        ("miss", "out of tolerance", "bad"),
+        ("named", "single capacities past 25 %", "note"),
+        ("missing", "without a number", "bad"),
+    ):
         if count(status):
             chips.append((f"{count(status)} {text}", kind))
     return chips + [(f"{count('shown')} shown, not judged", "dim")]
@@ -99,14 +105,19 @@ def _chips(verdicts):
 def _miss(results, verdict):
     target = verdict.target
     if verdict.status == "missing":
-        why = "no number: " + ("rows are missing" if target.is_rule
-                               else scoreboard.why_missing(results, target))
+        why = "no number: " + (
+            "rows are missing" if target.is_rule else scoreboard.why_missing(results, target)
+        )
     else:
         why = f"allowed: {verdict.allowed}"
         if verdict.status == "named":
             why += "; an outlier that the rule for Fig. 12 counts"
-    return {"item": target.item, "paper": report_tables.number(target.paper),
-            "ours": report_tables.number(verdict.ours), "why": why}
+    return {
+        "item": target.item,
+        "paper": report_tables.number(target.paper),
+        "ours": report_tables.number(verdict.ours),
+        "why": why,
+    }
 
 
 def _sections(results, board, verdicts, images, remarks):
@@ -115,26 +126,37 @@ def _sections(results, board, verdicts, images, remarks):
         if name in ("real", "ledger", "breakeven") and name not in images:
             continue  # beyond the paper: shown where there are rows
         image = images.get(name)
-        sections.append({
-            "id": name,
-            "title": title,
-            "image": base64.b64encode(image).decode() if image else None,
-            "expects_image": True,
-            "tables": report_tables.tables_of(name, results, board, verdicts),
-            "remarks": remarks.get(name, []),
-            "verdict": _section_verdict(name, verdicts),
-        })
+        sections.append(
+            {
+                "id": name,
+                "title": title,
+                "image": base64.b64encode(image).decode() if image else None,
+                "expects_image": True,
+                "tables": report_tables.tables_of(name, results, board, verdicts),
+                "remarks": remarks.get(name, []),
+                "verdict": _section_verdict(name, verdicts),
+            }
+        )
     laws = report_tables.other_laws(board)
     if laws:
-        sections.append({"id": "laws", "title": "Other step-time laws", "tables": [laws],
-                         "remarks": ["Not judged: the scoreboard uses the max-form law of the 2023 engine."]})
+        sections.append(
+            {
+                "id": "laws",
+                "title": "Other step-time laws",
+                "tables": [laws],
+                "remarks": ["Not judged: the scoreboard uses the max-form law of the 2023 engine."],
+            }
+        )
     return sections
 
 
 def _section_verdict(name, verdicts):
     """(text, class) for the index, or None where nothing is judged."""
-    mine = [v for v in verdicts if v.target.judge not in ("shown", "extra")
-            and f"fig{v.target.figure}" == name]
+    mine = [
+        v
+        for v in verdicts
+        if v.target.judge not in ("shown", "extra") and f"fig{v.target.figure}" == name
+    ]
     if not mine:
         return None
     good = sum(v.status == "ok" for v in mine)

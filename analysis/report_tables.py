@@ -1,4 +1,4 @@
-"""The tables of report.html: paper | ours | difference for every figure, and what belongs beside them."""
+"""The tables of report.html: paper | ours | difference for every figure, and what goes with it."""
 
 import statistics
 
@@ -6,8 +6,13 @@ from analysis import measures, paper, verify
 from analysis.figures import maps, memory, style
 from analysis.results import JUDGED_LAW, values_of
 
-STATUS = {"ok": ("within", "good"), "miss": ("out", "bad"), "named": ("named", "note"),
-          "missing": ("missing", "bad"), "shown": ("", "dim")}
+STATUS = {
+    "ok": ("within", "good"),
+    "miss": ("out", "bad"),
+    "named": ("named", "note"),
+    "missing": ("missing", "bad"),
+    "shown": ("", "dim"),
+}
 THRESHOLDS = ("0.2", "0.5")
 
 
@@ -26,6 +31,36 @@ def percent(share, digits):
 
 def cell(text, kind=""):
     return {"text": text, "kind": kind}
+
+
+def headline(results, board):
+    """The paper's claim in four numbers, those that have rows: [{value, text, paper}]."""
+    ours = {row["item"]: row for row in board}
+    cards = []
+    for item, text in (
+        ("fig2/vllm/token_states", "of the KV pool holds tokens under vLLM"),
+        ("fig2/orca-max/token_states", "under Orca (Max)"),
+    ):
+        if item in ours:
+            cards.append(
+                {
+                    "value": f"{ours[item]['ours']:.1f} %",
+                    "text": text,
+                    "paper": f"{ours[item]['paper']:g} %",
+                }
+            )
+    for lower in ("orca-oracle", "orca-max"):
+        mine = measures.fig12_ratio(results, "a", 0.5, "vllm", lower)
+        if mine.ok:
+            theirs = paper.fig12_capacity("a", 0.5, "vllm") / paper.fig12_capacity("a", 0.5, lower)
+            cards.append(
+                {
+                    "value": f"{mine.value:.2f}x",
+                    "paper": f"{theirs:.2f}x",
+                    "text": f"the load of {style.label(lower)} at 0.5 s/token (OPT-13B, ShareGPT)",
+                }
+            )
+    return cards
 
 
 def tables_of(name, results, board, verdicts):
@@ -52,12 +87,24 @@ def scoreboard_table(name, board, verdicts, folded):
         text, kind = STATUS[verdict.status]
         item = target.item.removeprefix("rule/").removeprefix(name + "/")
         wanted = number(target.paper) if target.paper is not None else _bounds(target)
-        rows.append([
-            cell(item.replace("_", " ")), cell(wanted), cell(number(verdict.ours)),
-            cell(_interval(row), "dim"), cell(_difference(target, verdict.ours)),
-            cell(target.unit, "dim"), cell(text, kind)])
+        rows.append(
+            [
+                cell(item.replace("_", " ")),
+                cell(wanted),
+                cell(number(verdict.ours)),
+                cell(_interval(row), "dim"),
+                cell(_difference(target, verdict.ours)),
+                cell(target.unit, "dim"),
+                cell(text, kind),
+            ]
+        )
     head = ("number", "paper", "ours", "95 % interval", "difference", "unit", "")
-    return {"caption": "Every number" if folded else "", "head": head, "rows": rows, "folded": folded}
+    return {
+        "caption": "Every number" if folded else "",
+        "head": head,
+        "rows": rows,
+        "folded": folded,
+    }
 
 
 def _bounds(target):
@@ -83,10 +130,18 @@ def _difference(target, ours):
 
 def _ledger(results, _board, _verdicts):
     names = [text for text, _ in memory.LEDGER.values()]
-    rows = [[cell(style.label(system)), *(cell(number(v)) for v in shares.values())]
-            for system, shares in memory.ledger_table(results)]
-    return [{"caption": "The waste ledger behind it, % of the pool (window mean)",
-             "head": ("system", *names), "rows": rows, "folded": False}]
+    rows = [
+        [cell(style.label(system)), *(cell(number(v)) for v in shares.values())]
+        for system, shares in memory.ledger_table(results)
+    ]
+    return [
+        {
+            "caption": "The waste ledger behind it, % of the pool (window mean)",
+            "head": ("system", *names),
+            "rows": rows,
+            "folded": False,
+        }
+    ]
 
 
 def _fig12(results, board, verdicts):
@@ -110,12 +165,20 @@ def _capacities(ours, verdicts):
                     cells.append(cell("missing", "bad"))
                 else:
                     error = percent(ours[item] / wanted - 1, 0)
-                    cells.append(cell(f"{wanted:.3g} → {ours[item]:.3g} ({error})",
-                                      "note" if status[item] == "named" else ""))
+                    cells.append(
+                        cell(
+                            f"{wanted:.3g} → {ours[item]:.3g} ({error})",
+                            "note" if status[item] == "named" else "",
+                        )
+                    )
             if any(c["text"] for c in cells):
                 rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}"), *cells])
-    return {"caption": "Sustained req/s at a threshold (s/token): paper → ours",
-            "head": ("panel", *(style.label(s) for s in paper.SYSTEMS)), "rows": rows, "folded": False}
+    return {
+        "caption": "Sustained req/s at a threshold (s/token): paper → ours",
+        "head": ("panel", *(style.label(s) for s in paper.SYSTEMS)),
+        "rows": rows,
+        "folded": False,
+    }
 
 
 def _ratios(results):
@@ -129,13 +192,16 @@ def _ratios(results):
             for lower in ("orca-oracle", "orca-max"):
                 theirs = [paper.fig12_capacity(panel, threshold, s) for s in ("vllm", lower)]
                 mine = measures.fig12_ratio(results, panel, float(threshold), "vllm", lower)
-                true = [measures.true_crossing(results, panel, float(threshold), s).value
-                        for s in ("vllm", lower)]
+                true = [
+                    measures.true_crossing(results, panel, float(threshold), s).value
+                    for s in ("vllm", lower)
+                ]
                 cells += [
                     cell(number(theirs[0] / theirs[1])),
                     cell(number(mine.value)),
                     cell(f"{number(mine.low)} to {number(mine.high)}" if mine.low else "", "dim"),
-                    cell(number(true[0] / true[1]) if None not in true else "–", "dim")]
+                    cell(number(true[0] / true[1]) if None not in true else "–", "dim"),
+                ]
             rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}"), *cells])
     head = ["panel"]
     for lower in ("Oracle", "Max"):
@@ -152,17 +218,25 @@ def _true_crossings(results, ours):
         _, panel, model, dataset, threshold, system = target.item.split("/")
         true = measures.true_crossing(results, panel, float(threshold), system)
         if true.ok:
-            rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}, {system}"),
-                         cell(number(target.paper)), cell(number(ours.get(target.item))),
-                         cell(number(true.value)),
-                         cell(percent(true.value / target.paper - 1, 1))])
-    return {"caption": "True crossings, over finer rates",
-            "head": ("capacity", "paper", "ours, paper's rates", "ours, true", "true against paper"),
-            "rows": rows, "folded": True}
+            rows.append(
+                [
+                    cell(f"{panel}  {model}, {dataset}, {threshold}, {system}"),
+                    cell(number(target.paper)),
+                    cell(number(ours.get(target.item))),
+                    cell(number(true.value)),
+                    cell(percent(true.value / target.paper - 1, 1)),
+                ]
+            )
+    return {
+        "caption": "True crossings, over finer rates",
+        "head": ("capacity", "paper", "ours, paper's rates", "ours, true", "true against paper"),
+        "rows": rows,
+        "folded": True,
+    }
 
 
 def other_laws(board):
-    """For each other step-time law: the errors of its Fig. 12 capacities. None without such rows."""
+    """Per other step-time law the errors of its Fig. 12 capacities. None without such rows."""
     ours = {row["item"]: row["ours"] for row in board}
     laws = sorted({item.rsplit("/law=", 1)[1] for item in ours if "/law=" in item})
     rows = []
@@ -170,25 +244,44 @@ def other_laws(board):
         errors = verify.fig12_errors(ours, f"/law={law}" if law else "")
         if errors:
             within = sum(e <= 25 for e in errors.values())
-            rows.append([cell(law or f"{JUDGED_LAW} (judged)"), cell(str(len(errors))),
-                         cell(f"{statistics.median(errors.values()):.1f} %"),
-                         cell(f"{max(errors.values()):.0f} %"), cell(str(within))])
+            rows.append(
+                [
+                    cell(law or f"{JUDGED_LAW} (judged)"),
+                    cell(str(len(errors))),
+                    cell(f"{statistics.median(errors.values()):.1f} %"),
+                    cell(f"{max(errors.values()):.0f} %"),
+                    cell(str(within)),
+                ]
+            )
     if not laws or not rows:
         return None
-    return {"caption": "Error of the Fig. 12 capacities",
-            "head": ("law", "capacities", "median error", "largest", "within 25 %"),
-            "rows": rows, "folded": False}
+    return {
+        "caption": "Error of the Fig. 12 capacities",
+        "head": ("law", "capacities", "median error", "largest", "within 25 %"),
+        "rows": rows,
+        "folded": False,
+    }
 
 
 def _real(results, _board, _verdicts):
     """One line per real trace, system and rate; means over seeds."""
     groups = {}
     for run in results.select("real", law=JUDGED_LAW):
-        key = (run.get("dataset"), run.get("system"), run.get("capacity_share") or 0.0,
-               run.get("request_rate_per_s") or 0.0)
+        key = (
+            run.get("dataset"),
+            run.get("system"),
+            run.get("capacity_share") or 0.0,
+            run.get("request_rate_per_s") or 0.0,
+        )
         groups.setdefault(key, []).append(run)
-    wanted = ("normalized_latency_s_per_token.mean", "normalized_latency_s_per_token.p99", "ttft_s.mean",
-              "ttft_s.p99", "batch_groups", "preemptions")
+    wanted = (
+        "normalized_latency_s_per_token.mean",
+        "normalized_latency_s_per_token.p99",
+        "ttft_s.mean",
+        "ttft_s.p99",
+        "batch_groups",
+        "preemptions",
+    )
     rows = []
     for (dataset, system, share, rate), runs in sorted(groups.items(), key=lambda kv: kv[0]):
         cells = []
@@ -196,12 +289,34 @@ def _real(results, _board, _verdicts):
             values = [v for r in runs if (v := r.metric(name)) is not None]
             cells.append(cell(number(statistics.fmean(values)) if values else "–"))
         dropped = runs[0].raw.get("trace", {}).get("over_limit_share")
-        rows.append([cell(f"{dataset}, {style.label(system)}"),
-                     cell(f"{100 * share:.0f} %" if share else "–"), cell(number(rate)), *cells,
-                     cell("–" if dropped is None else f"{100 * dropped:.1f} %")])
-    return [{"caption": "", "head": (
-        "trace, system", "of capacity", "req/s", "norm. latency", "p99", "TTFT", "p99", "batch",
-        "preemptions", "over 2048 tokens"), "rows": rows, "folded": False}]
+        rows.append(
+            [
+                cell(f"{dataset}, {style.label(system)}"),
+                cell(f"{100 * share:.0f} %" if share else "–"),
+                cell(number(rate)),
+                *cells,
+                cell("–" if dropped is None else f"{100 * dropped:.1f} %"),
+            ]
+        )
+    return [
+        {
+            "caption": "",
+            "head": (
+                "trace, system",
+                "of capacity",
+                "req/s",
+                "norm. latency",
+                "p99",
+                "TTFT",
+                "p99",
+                "batch",
+                "preemptions",
+                "over 2048 tokens",
+            ),
+            "rows": rows,
+            "folded": False,
+        }
+    ]
 
 
 def _breakeven(results, _board, _verdicts):
@@ -213,8 +328,20 @@ def _breakeven(results, _board, _verdicts):
             mine = [v for key, v in ratio.items() if key[0] == baseline and key[1] == load]
             wins = sum(v > 1 + maps.TIE for v in mine)
             loses = sum(v < 1 - maps.TIE for v in mine)
-            rows.append([cell(f"against {style.label(baseline)}, load {load:g}"), cell(str(wins)),
-                         cell(str(len(mine) - wins - loses)), cell(str(loses)),
-                         cell(f"{min(mine):.2f} to {max(mine):.2f}" if mine else "–")])
-    return [{"caption": "Cells of the map where paging", "head": (
-        "", "wins", "ties (within 5 %)", "loses", "latency ratio"), "rows": rows, "folded": False}]
+            rows.append(
+                [
+                    cell(f"against {style.label(baseline)}, load {load:g}"),
+                    cell(str(wins)),
+                    cell(str(len(mine) - wins - loses)),
+                    cell(str(loses)),
+                    cell(f"{min(mine):.2f} to {max(mine):.2f}" if mine else "–"),
+                ]
+            )
+    return [
+        {
+            "caption": "Cells of the map where paging",
+            "head": ("", "wins", "ties (within 5 %)", "loses", "latency ratio"),
+            "rows": rows,
+            "folded": False,
+        }
+    ]

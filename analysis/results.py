@@ -1,7 +1,7 @@
 """Loading a results directory: DIR/rows/*.json, one row per run (README.md, "Input").
 
-A Run keeps the axes by which runs are grouped (figure, system, rate, ...) and its metrics flattened to
-dotted names, so that the rest of the package never walks JSON.
+A Run keeps the axes by which runs are grouped (figure, system, rate, ...) and its metrics flattened
+to dotted names, so that the rest of the package never walks JSON.
 """
 
 import json
@@ -130,7 +130,7 @@ def _read_json(path):
 
 
 def _figure_of(name):
-    """'12', 'fig12', '12a' or 'fig12a' -> ('12', panel); 18 and 19 keep their letter in the figure."""
+    """'12', 'fig12', '12a' or 'fig12a' -> ('12', panel); 18 and 19 keep their letter."""
     name = str(name).lower()
     match = re.fullmatch(r"(?:fig(?:ure)?[ _-]?)?(\d+)([a-f]?)", name)
     if not match:

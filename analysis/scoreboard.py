@@ -19,8 +19,8 @@ COLUMNS = ("figure", "item", "unit", "paper", "ours", "ci_low", "ci_high", "diff
 def build(results, targets=None):
     """The scoreboard as a list of dictionaries with COLUMNS (numbers or None) and `note`.
 
-    Items without a number are left out: verify names them as missing. Other step-time laws follow their
-    item as `ITEM/law=NAME`.
+    Items without a number are left out: verify names them as missing. Other step-time laws follow
+    their item as `ITEM/law=NAME`.
     """
     board = []
     for target in targets or paper.targets():

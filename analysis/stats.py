@@ -1,7 +1,7 @@
 """Statistics over seeds: bootstrapped intervals and the crossing of a latency threshold.
 
-Runs of one figure are paired by seed (every arm of a sweep sees the same trace), so a resample draws
-seeds once and applies them to every rate and system it compares.
+Runs of one figure are paired by seed (every arm of a sweep sees the same trace), so a resample
+draws seeds once and applies them to every rate and system it compares.
 """
 
 import itertools
@@ -142,7 +142,7 @@ def capacity(curve, threshold, name):
 
 
 def capacity_ratio(upper, lower, threshold, name):
-    """capacity(upper) / capacity(lower); the interval resamples the seeds that both have, together."""
+    """capacity(upper) / capacity(lower); the interval resamples the seeds of both together."""
     values = []
     for curve in (upper, lower):
         value = crossings(curve.rates, curve.mean, threshold)[0]
@@ -165,5 +165,7 @@ def _capacity_samples(curve, threshold, name):
 
 def _no_crossing(curve, threshold, value):
     if value < 0:
-        return f"already above {threshold:g} s/token at the lowest swept rate, {curve.rates[0]:g} req/s"
-    return f"still below {threshold:g} s/token at the highest swept rate, {curve.rates[-1]:g} req/s"
+        where = f"already above {threshold:g} s/token at the lowest swept rate, {curve.rates[0]:g}"
+    else:
+        where = f"still below {threshold:g} s/token at the highest swept rate, {curve.rates[-1]:g}"
+    return where + " req/s"

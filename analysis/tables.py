@@ -1,7 +1,7 @@
 """summary.csv: every point's serving metrics, means over seeds with 95 % intervals.
 
-`python3 analysis/tables.py DIR` writes DIR/summary.csv: one line per point and metric. Distributions have
-mean, median, p90 and p99 (each the seed mean of that statistic); single numbers only a mean.
+`python3 analysis/tables.py DIR` writes DIR/summary.csv: one line per point and metric. Distributions
+have mean, median, p90 and p99 (each the seed mean of that statistic); single numbers only a mean.
 """
 
 import csv
@@ -16,14 +16,40 @@ import numpy as np
 
 from analysis import results as results_module, stats, textio
 
-AXES = ("figure", "panel", "model", "dataset", "system", "law", "decoding", "width", "prefix",
-        "block_tokens", "preemption", "p_new", "request_rate_per_s")
+AXES = (
+    "figure",
+    "panel",
+    "model",
+    "dataset",
+    "system",
+    "law",
+    "decoding",
+    "width",
+    "prefix",
+    "block_tokens",
+    "preemption",
+    "p_new",
+    "request_rate_per_s",
+)
 DISTRIBUTIONS = ("normalized_latency_s_per_token", "ttft_s", "tpot_s", "itl_s", "e2el_s", "queue_s")
 STATISTICS = ("mean", "median", "p90", "p99")
-SINGLES = ("request_throughput_per_s", "output_throughput_tokens_per_s", "goodput_per_s",
-           "batch_groups", "batch_sequences", "memory.live", "memory.reserved", "memory.internal",
-           "memory.rounding", "memory.free", "sharing_saving", "preemptions", "recomputed_tokens",
-           "swapped_tokens", "requests.rejected")
+SINGLES = (
+    "request_throughput_per_s",
+    "output_throughput_tokens_per_s",
+    "goodput_per_s",
+    "batch_groups",
+    "batch_sequences",
+    "memory.live",
+    "memory.reserved",
+    "memory.internal",
+    "memory.rounding",
+    "memory.free",
+    "sharing_saving",
+    "preemptions",
+    "recomputed_tokens",
+    "swapped_tokens",
+    "requests.rejected",
+)
 
 
 def points(results):

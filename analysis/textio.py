@@ -4,7 +4,7 @@ import os
 
 
 def cell(value):
-    """A CSV cell: six significant digits for a float, blank for None, no rounding dust around zero."""
+    """A CSV cell: six significant digits for a float, blank for None, no dust around zero."""
     if value is None:
         return ""
     if not isinstance(value, float):

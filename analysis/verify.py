@@ -1,7 +1,7 @@
 """`kvstow verify-paper DIR`: does every number of the paper's suite stay within its tolerance?
 
-Exit 0: all do. Exit 1: one line for each number that left its tolerance, each missing row and each row of
-DIR/scoreboard.csv that the result rows no longer give. Exit 2: DIR cannot be used.
+Exit 0: all do. Exit 1: one line for each number that left its tolerance, each missing row and each
+row of DIR/scoreboard.csv that the result rows no longer give. Exit 2: DIR cannot be used.
 """
 
 import os
@@ -49,8 +49,11 @@ def _verdict(target, value):
     if within:
         return Verdict(target, "ok", value)
     status = "named" if target.judge == "suite" else "miss"
-    against = "" if target.paper is None else (
-        f", paper {target.paper:g}, difference {value - target.paper:+.4g}")
+    against = (
+        ""
+        if target.paper is None
+        else (f", paper {target.paper:g}, difference {value - target.paper:+.4g}")
+    )
     message = f"{target.item}: ours {value:.4g} {target.unit}{against}; allowed {allowed}"
     return Verdict(target, status, value, message, allowed)
 
@@ -84,7 +87,7 @@ def fig12_errors(ours, suffix=""):
 
 
 def _rule_value(target, ours):
-    """The number a rule is about, computed from the scoreboard; None where rows for it are missing."""
+    """The number a rule is about, from the scoreboard; None where rows for it are missing."""
     _, figure, *rest = target.item.split("/")
     if figure == "fig12":
         errors = fig12_errors(ours)
@@ -125,8 +128,12 @@ def stale_lines(recorded, board):
             lines.append(f"{item}: in scoreboard.csv, but the result rows do not give it")
         elif item not in then:
             lines.append(f"{item}: the result rows give it, but it is not in scoreboard.csv")
-        elif then[item] is None or abs(then[item] - now[item]) > STALE_RELATIVE * max(1e-3, abs(now[item])):
-            lines.append(f"{item}: scoreboard.csv says {then[item]}, the result rows give {now[item]:.6g}")
+        elif then[item] is None or abs(then[item] - now[item]) > STALE_RELATIVE * max(
+            1e-3, abs(now[item])
+        ):
+            lines.append(
+                f"{item}: scoreboard.csv says {then[item]}, the result rows give {now[item]:.6g}"
+            )
     return lines
 
 
@@ -134,18 +141,25 @@ def verify(directory):
     """(exit code, lines to print). Throws ResultsError for a directory that cannot be used."""
     path = os.path.join(directory, "scoreboard.csv")
     recorded = scoreboard.read(path) if os.path.exists(path) else None
-    results, stale = None, []
+    results = None
     if recorded is None or os.path.isdir(os.path.join(directory, "rows")):
         results = results_module.load(directory)
-        board = scoreboard.build(results)
-        stale = stale_lines(recorded, board) if recorded is not None else []
+    return findings(results, recorded)
+
+
+def findings(results, recorded):
+    """(exit code, lines) from loaded results, a recorded scoreboard, or both (one may be None)."""
+    board = scoreboard.build(results) if results is not None else None
+    stale = stale_lines(recorded, board) if None not in (recorded, board) else []
     verdicts = judge(recorded if recorded is not None else board)
 
     lines = []
     for verdict in verdicts:
         if verdict.status == "missing":
-            why = "" if results is None or verdict.target.is_rule else (
-                f" ({scoreboard.why_missing(results, verdict.target) or 'not in scoreboard.csv'})")
+            why = ""
+            if results is not None and not verdict.target.is_rule:
+                why = scoreboard.why_missing(results, verdict.target) or "not in scoreboard.csv"
+                why = f" ({why})"
             lines.append(f"MISSING {verdict.message}{why}")
         elif verdict.status == "miss":
             lines.append(f"MISS    {verdict.message}")
@@ -156,7 +170,8 @@ def verify(directory):
     judged = sum(v.target.judge in (*JUDGED, "suite") for v in verdicts)
     lines.append(
         f"verify-paper: {judged} judged: {count['ok']} within tolerance, {count['miss']} missed, "
-        f"{count['named']} named outliers; {count['missing']} missing, {len(stale)} stale")
+        f"{count['named']} named outliers; {count['missing']} missing, {len(stale)} stale"
+    )
     return (1 if count["miss"] or count["missing"] or stale else 0), lines
 
 

@@ -22,14 +22,18 @@ def fig18a(results):
     if not runs:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.3), squeeze=False)
-    kinds = (("paged", "paged", style.BLUE, "o", "pagedattention_us"),
-             ("contiguous", "contiguous", style.ORANGE, "s", "faster_transformer_us"))
+    kinds = (
+        ("paged", "paged", style.BLUE, "o", "pagedattention_us"),
+        ("contiguous", "contiguous", style.ORANGE, "s", "faster_transformer_us"),
+    )
     for axis, batch in zip(axes[0], (8, 32)):
         for system, name, colour, marker, column in kinds:
             mine = [r for r in runs if r.get("system") == system and r.get("batch") == batch]
             contexts = values_of(mine, "context_tokens")
-            times = [np.mean([r.metric("latency_us") for r in mine if r.get("context_tokens") == c])
-                     for c in contexts]
+            times = [
+                np.mean([r.metric("latency_us") for r in mine if r.get("context_tokens") == c])
+                for c in contexts
+            ]
             axis.plot(contexts, times, color=colour, label=name)
             x, y = paper.series("fig18a_attention_kernel", column, x="context_tokens", batch=batch)
             _hollow(axis, x, y, colour, marker)
@@ -82,7 +86,9 @@ def fig19b(results):
     for what in ("recompute", "swap"):
         name, colour, marker = RECOVERY[what]
         _ours(axis, results, f"fig19b/{what}", colour, name)
-        x, y = paper.series("fig19b_swap_recompute_end_to_end", f"{what}_s_per_token", x="block_size")
+        x, y = paper.series(
+            "fig19b_swap_recompute_end_to_end", f"{what}_s_per_token", x="block_size"
+        )
         _hollow(axis, x, y, colour, marker)
     axis.set_yscale("log")
     axis.set_ylabel("normalised latency (s/token)")
@@ -103,8 +109,17 @@ def _ours(axis, results, prefix, colour, name):
 
 
 def _hollow(axis, x, y, colour, marker):
-    axis.plot(x, y, linestyle=":", linewidth=0.9, color=colour, marker=marker,
-              markerfacecolor="white", markeredgewidth=1.1, zorder=3)
+    axis.plot(
+        x,
+        y,
+        linestyle=":",
+        linewidth=0.9,
+        color=colour,
+        marker=marker,
+        markerfacecolor="white",
+        markeredgewidth=1.1,
+        zorder=3,
+    )
 
 
 def _block_axis(axis):
@@ -117,7 +132,17 @@ def _block_axis(axis):
 
 def _key(figure, axis):
     handles, _ = axis.get_legend_handles_labels()
-    handles.append(plt.Line2D([], [], color=style.GREY, marker="o", markerfacecolor="white",
-                              linestyle=":", linewidth=0.9, label="paper (digitised)"))
+    handles.append(
+        plt.Line2D(
+            [],
+            [],
+            color=style.GREY,
+            marker="o",
+            markerfacecolor="white",
+            linestyle=":",
+            linewidth=0.9,
+            label="paper (digitised)",
+        )
+    )
     style.legend_above(figure, handles)
     figure.tight_layout(rect=(0, 0, 1, 0.91))

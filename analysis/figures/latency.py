@@ -18,8 +18,12 @@ def fig12(results):
     for axis, (panel, (model, dataset)) in zip(axes.flat, paper.PANELS.items()):
         end = 0.0
         for system in style.SYSTEMS:
-            x, y = paper.series("fig12_normalized_latency", "normalized_latency_s_per_token",
-                                panel=panel, system=system)
+            x, y = paper.series(
+                "fig12_normalized_latency",
+                "normalized_latency_s_per_token",
+                panel=panel,
+                system=system,
+            )
             style.paper_points(axis, x, y, system)
             end = max([end, *x])
             curve = measures.fig12_curve(results, panel, system)
@@ -39,8 +43,11 @@ def fig14(results):
     for row, (decoding, name) in zip(axes, names.items()):
         for axis, width in zip(row, (2, 4, 6)):
             runs = results.select("14", law=JUDGED_LAW, decoding=decoding, width=width)
-            paper_rows = [r for r in paper.table("fig14_decoding_n6")
-                          if r["decoding"] == decoding and r["width"] == str(width)]
+            paper_rows = [
+                r
+                for r in paper.table("fig14_decoding_n6")
+                if r["decoding"] == decoding and r["width"] == str(width)
+            ]
             _panel(axis, results, "14", runs, paper_rows, decoding=decoding, width=width)
             axis.set_title(f"{name}, width {width}")
     _finish(figure, axes, style.line_key(_systems(results, "14")), 0.93)
@@ -67,8 +74,9 @@ def fig17(results):
         return None
     equal = measures.fig17_equal_p_new(results)
     unequal = [r for r in results.select("17", law=JUDGED_LAW) if r.get("p_new") != equal]
-    figure, axes = plt.subplots(1, 2 if unequal else 1, figsize=(7.6 if unequal else 5.6, 3.5),
-                                squeeze=False)
+    figure, axes = plt.subplots(
+        1, 2 if unequal else 1, figsize=(7.6 if unequal else 5.6, 3.5), squeeze=False
+    )
     paper_rows = paper.table("fig17_chatbot")
     runs = results.select("17", law=JUDGED_LAW, p_new=equal)
     _panel(axes[0, 0], results, "17", runs, paper_rows, p_new=equal)
@@ -93,14 +101,16 @@ def real(results):
         return None
     datasets = values_of(runs, "dataset")
     systems = style.ordered(values_of(runs, "system"))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(1.6 + 4.2 * len(datasets), 3.5),
-                                squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(datasets), figsize=(1.6 + 4.2 * len(datasets), 3.5), squeeze=False
+    )
     for axis, dataset in zip(axes[0], datasets):
         for system in systems:
             curve = measures.latency_curve(results, "real", dataset=dataset, system=system)
             if curve is not None:
-                style.our_line(axis, curve, system, f"real/{dataset}/{system}",
-                               marker=style.marker(system))
+                style.our_line(
+                    axis, curve, system, f"real/{dataset}/{system}", marker=style.marker(system)
+                )
         axis.set_title(_dataset(dataset))
         axis.set_xlabel("request rate (req/s)")
         axis.set_yscale("log")

@@ -16,14 +16,17 @@ def fig11(_results):
         dataset = means["dataset"]
         end, width = RANGE[dataset]
         edges = np.arange(0, end + width, width)
-        for column, colour, name in (("prompt_tokens", style.BLUE, "prompt"),
-                                     ("output_tokens", style.ORANGE, "output")):
+        for column, colour, name in (
+            ("prompt_tokens", style.BLUE, "prompt"),
+            ("output_tokens", style.ORANGE, "output"),
+        ):
             share = histogram(dataset, column, edges)
             axis.stairs(share / width, edges, color=colour, fill=True, alpha=0.35)
             axis.stairs(share / width, edges, color=colour, linewidth=1.2)
             mean = float(means[column])
-            axis.axvline(mean, color=colour, linestyle="--", linewidth=1.2,
-                         label=f"{name}, mean {mean:g}")
+            axis.axvline(
+                mean, color=colour, linestyle="--", linewidth=1.2, label=f"{name}, mean {mean:g}"
+            )
         axis.set_xlim(0, end)
         axis.set_title({"sharegpt": "ShareGPT", "alpaca": "Alpaca"}[dataset])
         axis.set_xlabel("tokens")
@@ -35,7 +38,9 @@ def fig11(_results):
 
 def histogram(dataset, column, edges):
     """Share of requests per bin [edge, next edge), by interpolating the inverse CDF."""
-    lengths, quantiles = paper.series("fig11_length_quantiles", "quantile", x=column, dataset=dataset)
+    lengths, quantiles = paper.series(
+        "fig11_length_quantiles", "quantile", x=column, dataset=dataset
+    )
     highest = {}  # many quantiles share a short length: its CDF is the last of them
     for length, quantile in zip(lengths, quantiles):
         highest[length] = quantile

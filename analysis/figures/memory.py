@@ -39,14 +39,22 @@ def fig2(results):
         _stack(axis, index + 0.2, [e.value for e in ours])
         live = ours[0]
         if live.ok and live.low is not None:
-            axis.errorbar(index + 0.2, live.value, [[live.value - live.low], [live.high - live.value]],
-                          color=style.INK, linewidth=1, capsize=3)
+            axis.errorbar(
+                index + 0.2,
+                live.value,
+                [[live.value - live.low], [live.high - live.value]],
+                color=style.INK,
+                linewidth=1,
+                capsize=3,
+            )
     axis.set_xticks(range(len(ORDER)), [style.label(s) for s in ORDER])
     axis.grid(axis="x", visible=False)
     axis.set_ylim(0, 100)
     axis.set_ylabel("KV pool (%)")
     handles = [Patch(facecolor=c, label=text) for text, c in CLASSES.values()]
-    handles.append(Patch(facecolor="white", edgecolor=style.GREY, hatch="////", label="paper (left bar)"))
+    handles.append(
+        Patch(facecolor="white", edgecolor=style.GREY, hatch="////", label="paper (left bar)")
+    )
     style.legend_above(figure, handles)
     figure.tight_layout(rect=(0, 0, 1, 0.92))
     return figure
@@ -57,12 +65,28 @@ def _stack(axis, x, values, hatch=None):
     for value, (_, colour) in zip(values, CLASSES.values()):
         if value is None:
             continue
-        axis.bar(x, value, 0.36, bottom=base, color=colour, edgecolor="white", linewidth=0.8,
-                 hatch=hatch, alpha=0.75 if hatch else 1.0)
+        axis.bar(
+            x,
+            value,
+            0.36,
+            bottom=base,
+            color=colour,
+            edgecolor="white",
+            linewidth=0.8,
+            hatch=hatch,
+            alpha=0.75 if hatch else 1.0,
+        )
         if value >= 4:
-            axis.text(x, base + value / 2, f"{value:.1f}", ha="center", va="center", fontsize=7.5,
-                      color="white" if colour == style.BLUE else style.INK,
-                      bbox={"boxstyle": "round,pad=0.15", "linewidth": 0, "facecolor": colour})
+            axis.text(
+                x,
+                base + value / 2,
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if colour == style.BLUE else style.INK,
+                bbox={"boxstyle": "round,pad=0.15", "linewidth": 0, "facecolor": colour},
+            )
         base += value
 
 
@@ -71,8 +95,9 @@ def fig13(results):
     if not results.select("13", law=JUDGED_LAW):
         return None
     curve = batch_curve(results)
-    figure, axes = plt.subplots(1, 3 if curve is not None else 2,
-                                figsize=(10.5 if curve is not None else 7.6, 3.4))
+    figure, axes = plt.subplots(
+        1, 3 if curve is not None else 2, figsize=(10.5 if curve is not None else 7.6, 3.4)
+    )
     for axis, row in zip(axes, paper.table("fig13_batched_requests")):
         for index, system in enumerate(ORDER):
             item = f"fig13/{row['dataset']}/{system}"
@@ -81,13 +106,33 @@ def fig13(results):
             if ours.ok:
                 axis.bar(index, ours.value, 0.6, color=style.colour(system))
                 if ours.low is not None:
-                    axis.errorbar(index, ours.value, [[ours.value - ours.low], [ours.high - ours.value]],
-                                  color=style.INK, linewidth=1, capsize=3)
-            axis.plot(index, theirs, marker="D", color="white", markeredgecolor=style.INK,
-                      markersize=6, linestyle="none", zorder=4)
+                    axis.errorbar(
+                        index,
+                        ours.value,
+                        [[ours.value - ours.low], [ours.high - ours.value]],
+                        color=style.INK,
+                        linewidth=1,
+                        capsize=3,
+                    )
+            axis.plot(
+                index,
+                theirs,
+                marker="D",
+                color="white",
+                markeredgecolor=style.INK,
+                markersize=6,
+                linestyle="none",
+                zorder=4,
+            )
             top = max(theirs, ours.high or ours.value or 0.0)
-            axis.annotate(f"{theirs:g}", (index, top), xytext=(0, 6), textcoords="offset points",
-                          ha="center", fontsize=7.5)
+            axis.annotate(
+                f"{theirs:g}",
+                (index, top),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7.5,
+            )
         axis.set_xticks(range(len(ORDER)), [style.label(s).replace(" ", "\n") for s in ORDER])
         axis.grid(axis="x", visible=False)
         axis.margins(y=0.15)
@@ -97,8 +142,15 @@ def fig13(results):
     if curve is not None:
         _unreachable(axes[2], curve)
     axes[0].set_ylabel("batched requests")
-    handle = plt.Line2D([], [], marker="D", color="white", markeredgecolor=style.INK, markersize=6,
-                        label="paper (value printed)")
+    handle = plt.Line2D(
+        [],
+        [],
+        marker="D",
+        color="white",
+        markeredgecolor=style.INK,
+        markersize=6,
+        label="paper (value printed)",
+    )
     style.legend_above(figure, [handle])
     figure.tight_layout(rect=(0, 0, 1, 0.91))
     return figure
@@ -112,8 +164,16 @@ def batch_curve(results):
 
 def _unreachable(axis, curve):
     style.our_line(axis, curve, "vllm", "fig13/curve", marker="o")
-    axis.plot(30, 132.44, marker="D", color="white", markeredgecolor=style.INK, markersize=6,
-              linestyle="none", zorder=4)
+    axis.plot(
+        30,
+        132.44,
+        marker="D",
+        color="white",
+        markeredgecolor=style.INK,
+        markersize=6,
+        linestyle="none",
+        zorder=4,
+    )
     axis.set_title("vLLM on Alpaca, by rate")
     axis.set_xlabel("request rate (req/s)")
     axis.set_ylim(bottom=0)
@@ -129,12 +189,15 @@ def ledger_over_time(results):
     if not kept:
         return None
     systems = style.ordered(kept)
-    figure, axes = plt.subplots(1, len(systems), figsize=(1.2 + 2.6 * len(systems), 3.2), sharey=True,
-                                squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(systems), figsize=(1.2 + 2.6 * len(systems), 3.2), sharey=True, squeeze=False
+    )
     for axis, system in zip(axes[0], systems):
         run, series = kept[system]
         time = np.asarray(series["time_s"], dtype=float)
-        stack = [100 * np.asarray(series.get(name, np.zeros_like(time)), dtype=float) for name in LEDGER]
+        stack = [
+            100 * np.asarray(series.get(name, np.zeros_like(time)), dtype=float) for name in LEDGER
+        ]
         axis.stackplot(time, stack, colors=[c for _, c in LEDGER.values()], linewidth=0)
         axis.set_title(style.label(system))
         axis.set_xlabel("time (s)")

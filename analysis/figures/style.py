@@ -1,4 +1,4 @@
-"""One look for all figures: a colour and a marker per system, sober axes, the same bytes every time."""
+"""One look for all figures: a colour and a marker per system, the same bytes every time."""
 
 import io
 
@@ -20,34 +20,36 @@ SYSTEMS = {  # name: (label, colour, marker)
     "faster-transformer": ("FasterTransformer", PURPLE, "v"),
 }
 
-plt.rcParams.update({
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GREY,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E8E8E8",
-    "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.dpi": 100,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "kvstow",  # ids from content, not from chance
-})
+plt.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "axes.titlesize": 9.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 9,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": GREY,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#E8E8E8",
+        "grid.linewidth": 0.7,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "lines.linewidth": 1.6,
+        "lines.markersize": 4.5,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "figure.dpi": 100,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "kvstow",  # ids from content, not from chance
+    }
+)
 
 
 def label(system):
@@ -72,21 +74,48 @@ def line_key(systems, with_paper=True):
     """Legend handles: a line per system, and what hollow markers mean."""
     handles = [Line2D([], [], color=colour(s), label=label(s)) for s in systems]
     if with_paper:
-        handles.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle=":",
-                              linewidth=0.9, label="paper (digitised)"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=GREY,
+                marker="o",
+                markerfacecolor="white",
+                linestyle=":",
+                linewidth=0.9,
+                label="paper (digitised)",
+            )
+        )
     return handles
 
 
 def legend_above(figure, handles):
     """A legend over the panels, outside of them."""
-    figure.legend(handles=handles, loc="upper center", ncol=len(handles), bbox_to_anchor=(0.5, 1.0),
-                  columnspacing=1.1, handlelength=1.6, handletextpad=0.5)
+    figure.legend(
+        handles=handles,
+        loc="upper center",
+        ncol=len(handles),
+        bbox_to_anchor=(0.5, 1.0),
+        columnspacing=1.1,
+        handlelength=1.6,
+        handletextpad=0.5,
+    )
 
 
 def paper_points(axis, x, y, system):
     """The paper's points: hollow markers on a dotted line in the system's colour."""
-    axis.plot(x, y, linestyle=":", linewidth=0.9, color=colour(system), marker=marker(system),
-              markerfacecolor="white", markeredgewidth=1.1, clip_on=True, zorder=3)
+    axis.plot(
+        x,
+        y,
+        linestyle=":",
+        linewidth=0.9,
+        color=colour(system),
+        marker=marker(system),
+        markerfacecolor="white",
+        markeredgewidth=1.1,
+        clip_on=True,
+        zorder=3,
+    )
 
 
 def our_line(axis, curve, system, name, **line):

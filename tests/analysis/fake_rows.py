@@ -1,4 +1,4 @@
-"""Result rows made up from the paper's own numbers, so that the analysis can be tested without a run.
+"""Result rows made up from the paper's own numbers, to test the analysis without a run.
 
 Nothing here is a measurement. Every row carries "build": {"fake": true}, and the report says so.
 """
@@ -7,7 +7,7 @@ import json
 import os
 import random
 
-from analysis import paper
+from analysis import paper, results
 
 SEEDS = (0, 1, 2)
 LEDGER = ("live", "reserved", "internal", "rounding", "cached", "in_transit", "free")
@@ -61,13 +61,24 @@ def _sweep(rng, figure, rates, values, **axes):
 def fig2():
     for r in paper.table("fig2_memory_percent"):
         live, reserved, internal, rest = (
-            0.01 * (paper.number(r[c]) or 0.0) for c in
-            ("token_states", "reservation", "internal", "external_and_others"))
+            0.01 * (paper.number(r[c]) or 0.0)
+            for c in ("token_states", "reservation", "internal", "external_and_others")
+        )
         for seed in range(10):
             shift = 0.001 * (seed - 4.5)
-            yield row("2", seed, {**latency_metrics(1.0), **ledger(
-                live=live + shift, reserved=reserved, internal=internal, rounding=rest / 2)},
-                system=r["system"], dataset="sharegpt", request_rate_per_s=4.0)
+            yield row(
+                "2",
+                seed,
+                {
+                    **latency_metrics(1.0),
+                    **ledger(
+                        live=live + shift, reserved=reserved, internal=internal, rounding=rest / 2
+                    ),
+                },
+                system=r["system"],
+                dataset="sharegpt",
+                request_rate_per_s=4.0,
+            )
 
 
 def fig12(law="max", scale=1.0):
@@ -75,15 +86,30 @@ def fig12(law="max", scale=1.0):
     for panel, (model, dataset) in paper.PANELS.items():
         for system in paper.SYSTEMS:
             rates, values = paper.series(
-                "fig12_normalized_latency", "normalized_latency_s_per_token",
-                panel=panel, system=system)
-            beyond = [float(r["request_rate_per_s"]) for r in paper.table("fig12_next_rates")
-                      if r["panel"] == panel and r["system"] == system]
+                "fig12_normalized_latency",
+                "normalized_latency_s_per_token",
+                panel=panel,
+                system=system,
+            )
+            beyond = [
+                float(r["request_rate_per_s"])
+                for r in paper.table("fig12_next_rates")
+                if r["panel"] == panel and r["system"] == system
+            ]
             capacity = paper.fig12_capacity(panel, 0.5, system)
             if values[-1] < 0.5 and capacity is not None:
                 rates, values = _crossing_curve(rates, values, capacity, 0.5, beyond[0])
-            yield from _sweep(rng, "12", rates, [v * scale for v in values], panel=panel,
-                              model=model, dataset=dataset, system=system, law=law)
+            yield from _sweep(
+                rng,
+                "12",
+                rates,
+                [v * scale for v in values],
+                panel=panel,
+                model=model,
+                dataset=dataset,
+                system=system,
+                law=law,
+            )
 
 
 def fig13():
@@ -91,9 +117,14 @@ def fig13():
         for system in paper.SYSTEMS[1:]:
             for seed in SEEDS:
                 groups = float(r[system.replace("-", "_")]) * (1 + 0.01 * (seed - 1))
-                yield row("13", seed, {**latency_metrics(1.0), "batch_groups": groups},
-                          system=system, dataset=r["dataset"],
-                          request_rate_per_s=float(r["request_rate_per_s"]))
+                yield row(
+                    "13",
+                    seed,
+                    {**latency_metrics(1.0), "batch_groups": groups},
+                    system=system,
+                    dataset=r["dataset"],
+                    request_rate_per_s=float(r["request_rate_per_s"]),
+                )
 
 
 def _sharing(figure, cases, **more):
@@ -110,30 +141,64 @@ def fig14():
     for decoding, ratio in (("parallel", 1.54), ("beam", 2.22)):
         for width in (2, 4, 6):
             oracle = 27.8 / width
-            yield from _sharing("14", [({"decoding": decoding, "width": width}, {
-                "vllm": ratio * oracle, "orca-oracle": oracle,
-                "orca-pow2": 0.7 * oracle, "orca-max": 0.12 * oracle})], dataset="alpaca")
+            yield from _sharing(
+                "14",
+                [
+                    (
+                        {"decoding": decoding, "width": width},
+                        {
+                            "vllm": ratio * oracle,
+                            "orca-oracle": oracle,
+                            "orca-pow2": 0.7 * oracle,
+                            "orca-max": 0.12 * oracle,
+                        },
+                    )
+                ],
+                dataset="alpaca",
+            )
 
 
 def fig15():
     for r in paper.table("fig15_sharing_saving_percent"):
-        for dataset, scale in (("alpaca", 1.0), ("sharegpt", 2.7 if r["decoding"] == "parallel" else 1.2)):
+        for dataset, scale in (
+            ("alpaca", 1.0),
+            ("sharegpt", 2.7 if r["decoding"] == "parallel" else 1.2),
+        ):
             for seed in SEEDS:
                 saving = 0.01 * float(r["saving_percent"]) * scale
-                yield row("15", seed, {**latency_metrics(0.1), "sharing_saving": saving},
-                          system="vllm", dataset=dataset, decoding=r["decoding"],
-                          width=int(r["width"]), request_rate_per_s=20.0)
+                yield row(
+                    "15",
+                    seed,
+                    {**latency_metrics(0.1), "sharing_saving": saving},
+                    system="vllm",
+                    dataset=dataset,
+                    decoding=r["decoding"],
+                    width=int(r["width"]),
+                    request_rate_per_s=20.0,
+                )
 
 
 def fig16():
-    yield from _sharing("16", [
-        ({"prefix": "1-shot"}, {"vllm": 1.67 * 26.0, "orca-oracle": 26.0}),
-        ({"prefix": "5-shot"}, {"vllm": 3.58 * 12.0, "orca-oracle": 12.0})], model="llama-13b")
+    yield from _sharing(
+        "16",
+        [
+            ({"prefix": "1-shot"}, {"vllm": 1.67 * 26.0, "orca-oracle": 26.0}),
+            ({"prefix": "5-shot"}, {"vllm": 3.58 * 12.0, "orca-oracle": 12.0}),
+        ],
+        model="llama-13b",
+    )
 
 
 def fig17():
-    yield from _sharing("17", [({"p_new": 0.5}, {
-        "vllm": 1.49 * 0.57, "orca-oracle": 0.57, "orca-pow2": 0.56, "orca-max": 0.55})])
+    yield from _sharing(
+        "17",
+        [
+            (
+                {"p_new": 0.5},
+                {"vllm": 1.49 * 0.57, "orca-oracle": 0.57, "orca-pow2": 0.56, "orca-max": 0.55},
+            )
+        ],
+    )
 
 
 def fig18b():
@@ -142,21 +207,39 @@ def fig18b():
             latency = float(r[f"{dataset}_s_per_token"])
             if (dataset, r["block_size"]) == ("sharegpt", "128"):
                 latency = 0.13  # the paper's 0.16 is 2.3 times its own minimum, past the rule's 2
-            yield row("18b", 0, latency_metrics(latency),
-                      system="vllm", dataset=dataset, block_tokens=int(r["block_size"]))
+            yield row(
+                "18b",
+                0,
+                latency_metrics(latency),
+                system="vllm",
+                dataset=dataset,
+                block_tokens=int(r["block_size"]),
+            )
 
 
 def fig19a():
     for r in paper.table("fig19a_swap_recompute_256tok_ms"):
-        yield row("19a", 0, {k: float(r[k]) for k in ("recompute_ms", "swap_in_ms", "swap_in_out_ms")},
-                  system="vllm", block_tokens=int(r["block_size"]))
+        yield row(
+            "19a",
+            0,
+            {k: float(r[k]) for k in ("recompute_ms", "swap_in_ms", "swap_in_out_ms")},
+            system="vllm",
+            block_tokens=int(r["block_size"]),
+        )
 
 
 def fig19b():
     for r in paper.table("fig19b_swap_recompute_end_to_end"):
         for kind in ("recompute", "swap"):
-            yield row("19b", 0, latency_metrics(float(r[f"{kind}_s_per_token"])), system="vllm",
-                      dataset="sharegpt", preemption=kind, block_tokens=int(r["block_size"]))
+            yield row(
+                "19b",
+                0,
+                latency_metrics(float(r[f"{kind}_s_per_token"])),
+                system="vllm",
+                dataset="sharegpt",
+                preemption=kind,
+                block_tokens=int(r["block_size"]),
+            )
 
 
 def breakeven():
@@ -165,19 +248,43 @@ def breakeven():
             for degree in (1, 2, 4, 6):
                 for cv in (0.0, 0.5, 1.0, 2.0):
                     latency = 0.05 if system == "vllm" else 0.05 * scale * (1 + 0.3 * degree * load)
-                    yield row("breakeven", 0, latency_metrics(latency), system=system, load=load,
-                              sharing_degree=degree, output_cv=cv)
+                    yield row(
+                        "breakeven",
+                        0,
+                        latency_metrics(latency),
+                        system=system,
+                        load=load,
+                        sharing_degree=degree,
+                        output_cv=cv,
+                    )
 
 
 def real():
     for system in paper.SYSTEMS:
         for share in (0.5, 0.9):
-            yield row("real", 0, latency_metrics(0.05 / (1 - share), batch_groups=12.0), system=system,
-                      dataset="azure2023", capacity_share=share, request_rate_per_s=2.0 * share)
+            yield row(
+                "real",
+                0,
+                latency_metrics(0.05 / (1 - share), batch_groups=12.0),
+                system=system,
+                dataset="azure2023",
+                capacity_share=share,
+                request_rate_per_s=2.0 * share,
+            )
 
 
-FIGURES = {"2": fig2, "12": fig12, "13": fig13, "14": fig14, "15": fig15, "16": fig16, "17": fig17,
-           "18b": fig18b, "19a": fig19a, "19b": fig19b}
+FIGURES = {
+    "2": fig2,
+    "12": fig12,
+    "13": fig13,
+    "14": fig14,
+    "15": fig15,
+    "16": fig16,
+    "17": fig17,
+    "18b": fig18b,
+    "19a": fig19a,
+    "19b": fig19b,
+}
 
 
 def write(directory, rows):
@@ -187,6 +294,11 @@ def write(directory, rows):
     for index, entry in enumerate(rows):
         with open(os.path.join(target, f"{index:05d}.json"), "w", encoding="utf-8") as file:
             json.dump(entry, file)
+
+
+def in_memory(rows):
+    """The rows as loaded Results, without files."""
+    return results.Results("nowhere", [results.Run(str(i), r) for i, r in enumerate(rows)])
 
 
 def suite(figures=tuple(FIGURES)):

@@ -52,8 +52,19 @@ class Report(unittest.TestCase):
         self.assertEqual(page.fetched, [], "the page must stand alone")
         for link in page.links:
             self.assertIn(link.removeprefix("#"), page.ids)
-        for name in ("fig2", "fig11", "fig12", "fig13", "fig14", "fig15", "fig16", "fig17", "fig18b",
-                     "fig19a", "fig19b"):
+        for name in (
+            "fig2",
+            "fig11",
+            "fig12",
+            "fig13",
+            "fig14",
+            "fig15",
+            "fig16",
+            "fig17",
+            "fig18b",
+            "fig19a",
+            "fig19b",
+        ):
             self.assertIn(name, page.ids)
             for kind in ("png", "svg"):
                 path = os.path.join(self.directory, "figures", f"{name}.{kind}")
@@ -77,8 +88,10 @@ class Report(unittest.TestCase):
             if row["point"]["system"] == "orca-max":
                 row["metrics"]["memory"]["live"] += 0.05
         sections = dict(re.findall(r'<section id="(\w+)">(.*?)</section>', self.write(rows), re.S))
-        self.assertRegex(sections["misses"], 
-                         r"fig2/orca-max/token_states.*20\.4.*25\.4.*allowed: 1\.5 % either way")
+        self.assertRegex(
+            sections["misses"],
+            r"fig2/orca-max/token_states.*20\.4.*25\.4.*allowed: 1\.5 % either way",
+        )
 
     def test_same_rows_same_bytes(self):
         self.write(fake_rows.suite(("2", "13")))
@@ -125,8 +138,12 @@ class Figures(unittest.TestCase):
 
 class Summary(unittest.TestCase):
     def test_means_over_seeds_with_their_interval(self):
-        rows = [fake_rows.row("12", s, fake_rows.latency_metrics(v), system="vllm", request_rate_per_s=1.0)
-                for s, v in ((0, 0.1), (1, 0.2), (2, 0.3))]
+        rows = [
+            fake_rows.row(
+                "12", s, fake_rows.latency_metrics(v), system="vllm", request_rate_per_s=1.0
+            )
+            for s, v in ((0, 0.1), (1, 0.2), (2, 0.3))
+        ]
         runs = [results.Run(str(i), r) for i, r in enumerate(rows)]
         lines = list(csv.DictReader(io.StringIO(tables.summary_csv(results.Results("x", runs)))))
         latency = next(r for r in lines if r["metric"] == "normalized_latency_s_per_token")

@@ -8,9 +8,7 @@ from analysis import paper, results, scoreboard
 
 
 def board_of(rows):
-    with tempfile.TemporaryDirectory() as directory:
-        fake_rows.write(directory, rows)
-        return scoreboard.build(results.load(directory))
+    return scoreboard.build(fake_rows.in_memory(rows))
 
 
 class Targets(unittest.TestCase):
@@ -18,8 +16,16 @@ class Targets(unittest.TestCase):
         by_item = {t.item: t.paper for t in paper.targets()}
         for r in paper.table("fig12_capacity"):
             for system in paper.SYSTEMS:
-                item = "/".join(["fig12", r["panel"], r["model"], r["dataset"],
-                                 r["threshold_s_per_token"], system])
+                item = "/".join(
+                    [
+                        "fig12",
+                        r["panel"],
+                        r["model"],
+                        r["dataset"],
+                        r["threshold_s_per_token"],
+                        system,
+                    ]
+                )
                 self.assertEqual(by_item.get(item), paper.number(r[system.replace("-", "_")]), item)
         for r in paper.table("fig2_memory_percent"):
             for name in ("token_states", "reservation", "internal", "external_and_others"):
@@ -43,8 +49,9 @@ class Build(unittest.TestCase):
         cls.by_item = {row["item"]: row for row in cls.board}
 
     def test_has_a_row_for_every_item(self):
-        self.assertEqual([r["item"] for r in self.board],
-                         [t.item for t in paper.targets() if not t.is_rule])
+        self.assertEqual(
+            [r["item"] for r in self.board], [t.item for t in paper.targets() if not t.is_rule]
+        )
 
     def test_gives_back_the_numbers_the_rows_were_made_from(self):
         # 0.005 req/s or 2.5 %: the digitised points and the digitised crossings are rounded apart.
@@ -69,8 +76,9 @@ class Build(unittest.TestCase):
         self.assertAlmostEqual(again[0]["ours"], self.board[0]["ours"], places=4)
 
     def test_header_is_the_agreed_one(self):
-        self.assertEqual(scoreboard.to_csv([]),
-                         "figure,item,unit,paper,ours,ci_low,ci_high,difference\n")
+        self.assertEqual(
+            scoreboard.to_csv([]), "figure,item,unit,paper,ours,ci_low,ci_high,difference\n"
+        )
 
 
 class Rules(unittest.TestCase):
@@ -82,9 +90,20 @@ class Rules(unittest.TestCase):
 
     def test_refined_rates_leave_the_capacity_alone(self):
         rows = list(fake_rows.fig12())
-        extra = [fake_rows.row("12", seed, fake_rows.latency_metrics(0.9), panel="a", model="opt-13b",
-                               dataset="sharegpt", system="vllm", request_rate_per_s=1.83, refined=True)
-                 for seed in fake_rows.SEEDS]
+        extra = [
+            fake_rows.row(
+                "12",
+                seed,
+                fake_rows.latency_metrics(0.9),
+                panel="a",
+                model="opt-13b",
+                dataset="sharegpt",
+                system="vllm",
+                request_rate_per_s=1.83,
+                refined=True,
+            )
+            for seed in fake_rows.SEEDS
+        ]
         item = "fig12/a/opt-13b/sharegpt/0.5/vllm"
         plain = {r["item"]: r["ours"] for r in board_of(rows)}
         finer = {r["item"]: r["ours"] for r in board_of(rows + extra)}
@@ -98,9 +117,16 @@ class Loading(unittest.TestCase):
                 (lambda: None, "no rows/ in it"),
                 (lambda: os.mkdir(os.path.join(directory, "rows")), "no rows"),
                 (lambda: self._write(directory, "a.json", "{\n oops"), "a.json:2: not JSON"),
-                (lambda: self._write(directory, "a.json", json.dumps({"schema": 7})), "schema is 7"),
-                (lambda: self._write(directory, "a.json", json.dumps({"schema": 1, "point": {}})),
-                 "no object 'metrics'"),
+                (
+                    lambda: self._write(directory, "a.json", json.dumps({"schema": 7})),
+                    "schema is 7",
+                ),
+                (
+                    lambda: self._write(
+                        directory, "a.json", json.dumps({"schema": 1, "point": {}})
+                    ),
+                    "no object 'metrics'",
+                ),
             ):
                 prepare()
                 with self.assertRaisesRegex(results.ResultsError, words):
@@ -112,8 +138,13 @@ class Loading(unittest.TestCase):
             file.write(text)
 
     def test_figure_names(self):
-        for name, figure, panel in (("12", "12", ""), ("fig12c", "12", "c"), ("Fig 18a", "18a", ""),
-                                    ("fig19a", "19a", ""), (2, "2", "")):
+        for name, figure, panel in (
+            ("12", "12", ""),
+            ("fig12c", "12", "c"),
+            ("Fig 18a", "18a", ""),
+            ("fig19a", "19a", ""),
+            (2, "2", ""),
+        ):
             run = results.Run("x", {"point": {"figure": name}, "metrics": {}})
             self.assertEqual((run.figure, run.get("panel")), (figure, panel))
 

@@ -7,16 +7,26 @@ from analysis.results import Run
 
 
 def curve(rates, *by_seed):
-    return stats.Curve(np.array(rates, dtype=float), tuple(range(len(by_seed))),
-                       np.array(by_seed, dtype=float).T)
+    return stats.Curve(
+        np.array(rates, dtype=float), tuple(range(len(by_seed))), np.array(by_seed, dtype=float).T
+    )
 
 
 def run(rate, seed, latency):
-    return Run("row.json", {
-        "experiment": "fig12",
-        "point": {"figure": "12", "panel": "a", "system": "vllm", "request_rate_per_s": rate, "seed": seed},
-        "metrics": {"normalized_latency_s_per_token": {"mean": latency}},
-    })
+    return Run(
+        "row.json",
+        {
+            "experiment": "fig12",
+            "point": {
+                "figure": "12",
+                "panel": "a",
+                "system": "vllm",
+                "request_rate_per_s": rate,
+                "seed": seed,
+            },
+            "metrics": {"normalized_latency_s_per_token": {"mean": latency}},
+        },
+    )
 
 
 class Crossings(unittest.TestCase):
@@ -25,12 +35,15 @@ class Crossings(unittest.TestCase):
         self.assertAlmostEqual(found[0], 3.0)
 
     def test_takes_the_first_of_several_crossings(self):
-        found = stats.crossings(np.array([1.0, 2.0, 3.0, 4.0]), np.array([[0.0, 1.0, 0.0, 1.0]]), 0.5)
+        found = stats.crossings(
+            np.array([1.0, 2.0, 3.0, 4.0]), np.array([[0.0, 1.0, 0.0, 1.0]]), 0.5
+        )
         self.assertAlmostEqual(found[0], 1.5)
 
     def test_a_point_on_the_threshold_is_the_crossing(self):
         self.assertAlmostEqual(
-            stats.crossings(np.array([1.0, 2.0]), np.array([[0.1, 0.5]]), 0.5)[0], 2.0)
+            stats.crossings(np.array([1.0, 2.0]), np.array([[0.1, 0.5]]), 0.5)[0], 2.0
+        )
 
     def test_above_from_the_start_and_never_reached(self):
         found = stats.crossings(np.array([1.0, 2.0]), np.array([[0.6, 0.9], [0.1, 0.2]]), 0.5)

@@ -16,8 +16,7 @@ class Verify(unittest.TestCase):
         self.directory = scratch.name
 
     def check(self, rows):
-        fake_rows.write(self.directory, rows)
-        return verify.verify(self.directory)
+        return verify.findings(fake_rows.in_memory(rows), None)
 
     def record(self, change=lambda board: board):
         """Writes scoreboard.csv from the rows, changed."""
@@ -37,20 +36,35 @@ class Verify(unittest.TestCase):
         code, lines = self.check(rows)
         self.assertEqual(code, 1)
         self.assertEqual(len(lines), 2)
-        self.assertRegex(lines[0], r"^MISS +fig2/vllm/token_states: ours 94.3 %, paper 96.3, difference -2")
+        self.assertRegex(
+            lines[0], r"^MISS +fig2/vllm/token_states: ours 94.3 %, paper 96.3, difference -2"
+        )
 
     def test_a_missing_row_fails_and_says_why(self):
-        rows = [r for r in fake_rows.suite() if not (
-            r["point"]["figure"] == "13" and r["point"]["system"] == "orca-max"
-            and r["point"]["dataset"] == "alpaca")]
+        rows = [
+            r
+            for r in fake_rows.suite()
+            if not (
+                r["point"]["figure"] == "13"
+                and r["point"]["system"] == "orca-max"
+                and r["point"]["dataset"] == "alpaca"
+            )
+        ]
         code, lines = self.check(rows)
         self.assertEqual(code, 1)
         self.assertEqual(lines[0], "MISSING fig13/alpaca/orca-max: no number (no runs)")
 
     def test_a_capacity_beyond_the_sweep_is_missing(self):
-        rows = [r for r in fake_rows.suite() if not (
-            r["point"]["figure"] == "12" and r["point"]["panel"] == "a"
-            and r["point"]["system"] == "vllm" and r["point"]["request_rate_per_s"] > 1.9)]
+        rows = [
+            r
+            for r in fake_rows.suite()
+            if not (
+                r["point"]["figure"] == "12"
+                and r["point"]["panel"] == "a"
+                and r["point"]["system"] == "vllm"
+                and r["point"]["request_rate_per_s"] > 1.9
+            )
+        ]
         code, lines = self.check(rows)
         self.assertEqual(code, 1)
         self.assertIn("still below 0.5 s/token at the highest swept rate, 1.9 req/s", lines[0])
@@ -59,7 +73,11 @@ class Verify(unittest.TestCase):
         rows = fake_rows.suite()
         for row in rows:  # one system of one panel far off: named, yet 40 of 42 hold
             point = row["point"]
-            if point["figure"] == "12" and point["panel"] == "c" and point["system"] == "faster-transformer":
+            if (
+                point["figure"] == "12"
+                and point["panel"] == "c"
+                and point["system"] == "faster-transformer"
+            ):
                 row["metrics"]["normalized_latency_s_per_token"]["mean"] *= 0.5
         code, lines = self.check(rows)
         self.assertEqual(code, 0, lines)
@@ -90,8 +108,10 @@ class Verify(unittest.TestCase):
         self.record(flatter)
         code, lines = verify.verify(self.directory)
         self.assertEqual(code, 1)
-        self.assertIn("STALE   fig13/sharegpt/vllm: scoreboard.csv says 30.0, the result rows give 30.42",
-                      lines)
+        self.assertIn(
+            "STALE   fig13/sharegpt/vllm: scoreboard.csv says 30.0, the result rows give 30.42",
+            lines,
+        )
 
     def test_a_scoreboard_alone_is_enough(self):
         fake_rows.write(self.directory, fake_rows.suite())
