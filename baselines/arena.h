@@ -10,11 +10,11 @@
 namespace kvstow {
 
 // Blocks [first, first + length) of a tier.
-struct Run {
+struct BlockRun {
   std::int64_t first = 0;
   std::int64_t length = 0;
 
-  friend bool operator==(const Run&, const Run&) = default;
+  friend bool operator==(const BlockRun&, const BlockRun&) = default;
 };
 
 // Undoing takes in reverse order with give() restores the state exactly, so that an all-or-nothing
@@ -25,14 +25,14 @@ class Arena {
 
   // A run of granted(blocks) blocks, or nothing where no free run can hold it. REQUIRES: blocks >
   // 0.
-  virtual std::optional<Run> take(std::int64_t blocks) = 0;
+  virtual std::optional<BlockRun> take(std::int64_t blocks) = 0;
   // Takes back a whole run, merging it with free neighbours.
-  virtual void give(Run) = 0;
+  virtual void give(BlockRun) = 0;
 
   // Whether `run` can become a run of granted(blocks) without moving, and its becoming so. The
   // extensions of two different runs never stand in each other's way.
-  [[nodiscard]] virtual bool can_extend(Run, std::int64_t blocks) const = 0;
-  virtual Run extend(Run, std::int64_t blocks) = 0;
+  [[nodiscard]] virtual bool can_extend(BlockRun, std::int64_t blocks) const = 0;
+  virtual BlockRun extend(BlockRun, std::int64_t blocks) = 0;
 
   // Length of the run that a request gets: at least `blocks`.
   [[nodiscard]] virtual std::int64_t granted(std::int64_t blocks) const = 0;

@@ -18,7 +18,7 @@ int order_for(std::int64_t blocks) {
   return blocks <= 1 ? 0 : floor_log2(blocks - 1) + 1;
 }
 
-int order_of(Run run) {
+int order_of(BlockRun run) {
   return std::countr_zero(static_cast<std::uint64_t>(run.length));
 }
 
@@ -32,7 +32,7 @@ BuddyArena::BuddyArena(std::int64_t blocks, std::int64_t largest)
       free_order_(static_cast<std::size_t>(blocks), kNotFree) {
   KVSTOW_CHECK(largest_order_ < kOrders && blocks < std::int64_t{kNone}, "arena too large");
   heads_.fill(kNone);
-  std::vector<Run> carved;
+  std::vector<BlockRun> carved;
   for (std::int64_t first = 0; first < blocks;) {
     const int order = std::min(largest_order_, floor_log2(blocks - first));
     carved.push_back({first, std::int64_t{1} << order});
@@ -65,7 +65,7 @@ void BuddyArena::remove(Index first, int order) {
   if (head == kNone) nonempty_ &= ~(1u << order);
 }
 
-std::optional<Run> BuddyArena::take(std::int64_t blocks) {
+std::optional<BlockRun> BuddyArena::take(std::int64_t blocks) {
   const int order = order_for(blocks);
   if (order > largest_order_) return std::nullopt;
   const std::uint32_t fitting = nonempty_ & (~std::uint32_t{0} << order);
@@ -77,12 +77,12 @@ std::optional<Run> BuddyArena::take(std::int64_t blocks) {
     --from;
     insert(first + (Index{1} << from), from);
   }
-  const Run run{first, std::int64_t{1} << order};
+  const BlockRun run{first, std::int64_t{1} << order};
   free_ -= run.length;
   return run;
 }
 
-void BuddyArena::give(Run run) {
+void BuddyArena::give(BlockRun run) {
   Index first = static_cast<Index>(run.first);
   int order = order_of(run);
   free_ += run.length;
@@ -96,7 +96,7 @@ void BuddyArena::give(Run run) {
   insert(first, order);
 }
 
-bool BuddyArena::can_extend(Run run, std::int64_t blocks) const {
+bool BuddyArena::can_extend(BlockRun run, std::int64_t blocks) const {
   const int wanted = order_for(blocks);
   if (wanted > largest_order_) return false;
   const Index first = static_cast<Index>(run.first);
@@ -108,12 +108,12 @@ bool BuddyArena::can_extend(Run run, std::int64_t blocks) const {
   return true;
 }
 
-Run BuddyArena::extend(Run run, std::int64_t blocks) {
+BlockRun BuddyArena::extend(BlockRun run, std::int64_t blocks) {
   const Index first = static_cast<Index>(run.first);
   for (int order = order_of(run); order < order_for(blocks); ++order) {
     remove(first + (Index{1} << order), order);
   }
-  const Run extended{run.first, std::max(run.length, granted(blocks))};
+  const BlockRun extended{run.first, std::max(run.length, granted(blocks))};
   free_ -= extended.length - run.length;
   return extended;
 }

@@ -22,10 +22,10 @@ class BuddyArena final : public Arena {
   // largest: blocks of the largest chunk, rounded up to a power of two.
   BuddyArena(std::int64_t blocks, std::int64_t largest);
 
-  std::optional<Run> take(std::int64_t blocks) override;
-  void give(Run) override;
-  [[nodiscard]] bool can_extend(Run, std::int64_t blocks) const override;
-  Run extend(Run, std::int64_t blocks) override;
+  std::optional<BlockRun> take(std::int64_t blocks) override;
+  void give(BlockRun) override;
+  [[nodiscard]] bool can_extend(BlockRun, std::int64_t blocks) const override;
+  BlockRun extend(BlockRun, std::int64_t blocks) override;
   [[nodiscard]] std::int64_t granted(std::int64_t blocks) const override;
   [[nodiscard]] std::int64_t runs_when_empty(std::int64_t blocks) const override;
   [[nodiscard]] std::int64_t total() const override { return total_; }

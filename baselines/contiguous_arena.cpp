@@ -20,27 +20,27 @@ class ContiguousArena final : public Arena {
     if (blocks > 0) insert({0, blocks});
   }
 
-  std::optional<Run> take(std::int64_t blocks) override {
+  std::optional<BlockRun> take(std::int64_t blocks) override {
     const std::int64_t first = index_.find(blocks);
     if (first == kNoRun) return std::nullopt;
-    const Run run{first, length_at(first)};
+    const BlockRun run{first, length_at(first)};
     remove(run);
     if (run.length > blocks) insert({first + blocks, run.length - blocks});
     free_ -= blocks;
-    return Run{first, blocks};
+    return BlockRun{first, blocks};
   }
 
-  void give(Run run) override {
+  void give(BlockRun run) override {
     free_ += run.length;
     const std::int64_t end = run.first + run.length;
     if (end < total() && length_at(end) > 0) {
-      const Run right{end, length_at(end)};
+      const BlockRun right{end, length_at(end)};
       remove(right);
       run.length += right.length;
     }
     if (run.first > 0) {
       if (const std::int64_t length = ends_[static_cast<std::size_t>(run.first - 1)]; length > 0) {
-        const Run left{run.first - length, length};
+        const BlockRun left{run.first - length, length};
         remove(left);
         run = {left.first, left.length + run.length};
       }
@@ -48,17 +48,17 @@ class ContiguousArena final : public Arena {
     insert(run);
   }
 
-  [[nodiscard]] bool can_extend(Run run, std::int64_t blocks) const override {
+  [[nodiscard]] bool can_extend(BlockRun run, std::int64_t blocks) const override {
     const std::int64_t more = blocks - run.length;
     const std::int64_t end = run.first + run.length;
     return more <= 0 || (end < total() && length_at(end) >= more);
   }
 
-  Run extend(Run run, std::int64_t blocks) override {
+  BlockRun extend(BlockRun run, std::int64_t blocks) override {
     const std::int64_t more = blocks - run.length;
     if (more <= 0) return run;
     const std::int64_t end = run.first + run.length;
-    const Run right{end, length_at(end)};
+    const BlockRun right{end, length_at(end)};
     remove(right);
     if (right.length > more) insert({end + more, right.length - more});
     free_ -= more;
@@ -115,15 +115,15 @@ class ContiguousArena final : public Arena {
   [[nodiscard]] std::int64_t length_at(std::int64_t first) const {
     return starts_[static_cast<std::size_t>(first)];
   }
-  void insert(Run run) {
+  void insert(BlockRun run) {
     tag(run, run.length);
     index_.insert(run.first, run.length);
   }
-  void remove(Run run) {
+  void remove(BlockRun run) {
     tag(run, 0);
     index_.remove(run.first, run.length);
   }
-  void tag(Run run, std::int64_t length) {
+  void tag(BlockRun run, std::int64_t length) {
     starts_[static_cast<std::size_t>(run.first)] = static_cast<Tag>(length);
     ends_[static_cast<std::size_t>(run.first + run.length - 1)] = static_cast<Tag>(length);
   }

@@ -43,7 +43,7 @@ AllocStatus ExtentAllocator::take_runs(Arena& arena, std::span<const std::int64_
   if (arena.free() < asked + keep_free) return AllocStatus::no_memory;
   runs_.clear();
   for (const std::int64_t blocks : wanted) {
-    const std::optional<Run> run = arena.take(blocks);
+    const std::optional<BlockRun> run = arena.take(blocks);
     if (!run) break;
     runs_.push_back(*run);
   }
@@ -144,7 +144,7 @@ AllocStatus ExtentAllocator::reorder(std::span<const Fork> forks, MemPlan& plan)
     }
   }
   for (const Fork& fork : forks) {  // pure cycles are left: rename instead of copying
-    const Run first = sequences_[fork.child.index()].run;
+    const BlockRun first = sequences_[fork.child.index()].run;
     for (SeqId id = fork.child; sequences_[id.index()].parent.valid();) {
       Sequence& child = sequences_[id.index()];
       id = std::exchange(child.parent, SeqId());
@@ -237,7 +237,7 @@ void ExtentAllocator::check_invariants(CheckLevel level) const {
   for (const Tier t : {Tier::device, Tier::host}) {
     const TierState& state = tier(t);
     state.arena->check();
-    std::vector<Run> runs;
+    std::vector<BlockRun> runs;
     std::int64_t logical = 0;
     std::int64_t held = 0;
     for (const Sequence& sequence : sequences_) {
@@ -250,7 +250,7 @@ void ExtentAllocator::check_invariants(CheckLevel level) const {
       logical += sequence.length;
       held += sequence.run.length;
     }
-    std::sort(runs.begin(), runs.end(), [](Run a, Run b) { return a.first < b.first; });
+    std::sort(runs.begin(), runs.end(), [](BlockRun a, BlockRun b) { return a.first < b.first; });
     for (std::size_t i = 1; i < runs.size(); ++i) {
       KVSTOW_CHECK(runs[i - 1].first + runs[i - 1].length <= runs[i].first,
                    "no slot is owned twice");

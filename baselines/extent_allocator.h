@@ -46,7 +46,7 @@ class ExtentAllocator final : public KvAllocator {
   struct Sequence {
     std::int64_t length = 0;    // tokens; 0 = unknown to the allocator
     std::int64_t capacity = 0;  // slots of the run
-    Run run;                    // blocks, in `tier`
+    BlockRun run;               // blocks, in `tier`
     std::int64_t expected = 0;  // blocks asked for on the device
     Tier tier = Tier::device;
     SeqId parent;               // reorder: its parent while the copy is still to come
@@ -63,8 +63,8 @@ class ExtentAllocator final : public KvAllocator {
   [[nodiscard]] const TierState& tier(Tier t) const { return t == Tier::device ? device_ : host_; }
   [[nodiscard]] Sequence& known(SeqId);
   [[nodiscard]] const Sequence& known(SeqId) const;
-  [[nodiscard]] Slot slot_of(Run run) const { return Slot(run.first * block_tokens_); }
-  [[nodiscard]] Tokens tokens_of(Run run) const { return Tokens(run.length * block_tokens_); }
+  [[nodiscard]] Slot slot_of(BlockRun run) const { return Slot(run.first * block_tokens_); }
+  [[nodiscard]] Tokens tokens_of(BlockRun run) const { return Tokens(run.length * block_tokens_); }
 
   AllocStatus take_runs(Arena&, std::span<const std::int64_t> blocks, std::int64_t keep_free);
   AllocStatus grow_beyond(std::span<const SeqId> group, std::int64_t new_length);
@@ -79,7 +79,7 @@ class ExtentAllocator final : public KvAllocator {
 
   // Scratch of one call, kept so that steady state allocates nothing.
   std::vector<std::int64_t> wanted_;  // blocks of each member
-  std::vector<Run> runs_;             // what take_runs got, in the same order
+  std::vector<BlockRun> runs_;        // what take_runs got, in the same order
 };
 
 }  // namespace kvstow

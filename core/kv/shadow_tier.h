@@ -1,0 +1,83 @@
+// A tier's memory with one number per slot instead of K and V: what CheckedAllocator writes to and
+// reads from.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/check.h"
+#include "core/types.h"
+
+namespace kvstow {
+
+// Names one token of one history; equal only where the K and V must be equal. 0 = dead.
+using Content = std::uint64_t;
+
+class ShadowTier {
+ public:
+  [[nodiscard]] Content content(Slot slot) const {
+    return has(slot) ? cell(slot).content : Content{0};
+  }
+  [[nodiscard]] std::uint32_t readers(Slot slot) const {
+    return has(slot) ? cell(slot).readers : 0;
+  }
+  [[nodiscard]] Tokens held() const { return held_; }  // slots behind some view
+  [[nodiscard]] Tokens live() const { return live_; }  // slots that some sequence reads
+
+  void store(Slot slot, Content content) {
+    KVSTOW_CHECK(readers(slot) == 0 || cell(slot).content == content,
+                 "a write destroys a token that some sequence still reads");
+    reach(slot).content = content;
+  }
+
+  // A sequence starts, or stops, to read `slot`.
+  void map(Slot slot, Content expected) {
+    Cell& mapped = reach(slot);
+    KVSTOW_CHECK(mapped.content == expected, "a view does not read back what was written");
+    if (mapped.readers++ == 0) ++live_;
+  }
+  void unmap(Slot slot) {
+    if (--reach(slot).readers == 0) live_ -= Tokens(1);
+  }
+
+  // `slot` stands behind a view.
+  void hold(Slot slot) {
+    Cell& cell = reach(slot);
+    if (!cell.held) ++held_;
+    cell.held = true;
+  }
+  void free(Slot slot) {
+    Cell& freed = reach(slot);
+    KVSTOW_CHECK(freed.held, "a slot is freed that nobody holds");
+    KVSTOW_CHECK(freed.readers == 0, "a slot is freed that some sequence still reads");
+    freed.held = false;
+    freed.content = 0;
+    held_ -= Tokens(1);
+  }
+
+ private:
+  struct Cell {
+    Content content = 0;
+    std::uint32_t readers = 0;  // sequences that map a filled position here
+    bool held = false;
+  };
+
+  [[nodiscard]] bool has(Slot slot) const {
+    return slot.index() < static_cast<std::int64_t>(cells_.size());
+  }
+  [[nodiscard]] const Cell& cell(Slot slot) const {
+    return cells_[static_cast<std::size_t>(slot.index())];
+  }
+  [[nodiscard]] Cell& reach(Slot slot) {
+    KVSTOW_CHECK(slot.index() >= 0, "a slot has a negative index");
+    if (!has(slot)) cells_.resize(static_cast<std::size_t>(slot.index()) + 1);
+    return cells_[static_cast<std::size_t>(slot.index())];
+  }
+
+  std::vector<Cell>
+      cells_;  // [slot]; grows as slots are seen: an address space may exceed the pool
+  Tokens held_{0};
+  Tokens live_{0};
+};
+
+}  // namespace kvstow

@@ -1,0 +1,200 @@
+// The checker is only worth something if it catches what it is there for: each test plants one
+// fault that a real allocator could have.
+#include "core/kv/checked_allocator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "bench/registry/allocators.h"
+#include "core/kv/failing_allocator.h"
+#include "core/kv/paged_allocator.h"
+
+namespace kvstow {
+namespace {
+
+enum class Fault {
+  none,
+  copy_forgotten,  // copy-on-write without the copy
+  copy_too_short,  // one token is left behind
+  freed_early,     // frees come before the reads
+  freed_twice,
+  view_shifted,      // a view that is off by a slot
+  slot_owned_twice,  // a second sequence is shown the first one's slots
+  dirty_failure,     // a failed grow has already written to the plan
+  miscounted,
+};
+
+class Faulty final : public ForwardingAllocator {
+ public:
+  Faulty(std::unique_ptr<KvAllocator> inner, Fault fault)
+      : ForwardingAllocator(std::move(inner)), fault_(fault) {}
+
+  AllocStatus grow(std::span<const SeqId> group, Tokens new_length, MemPlan& plan) override {
+    MemPlan honest;
+    const AllocStatus status = ForwardingAllocator::grow(group, new_length, honest);
+    spoil(honest, plan);
+    if (status != AllocStatus::ok && fault_ == Fault::dirty_failure) {
+      plan.copy(Slot(0), Slot(64), Tokens(1));
+    }
+    return status;
+  }
+  AllocStatus swap_out(std::span<const SeqId> group, MemPlan& plan) override {
+    MemPlan honest;
+    const AllocStatus status = ForwardingAllocator::swap_out(group, honest);
+    spoil(honest, plan);
+    return status;
+  }
+  KvView view(SeqId id) const override {
+    if (fault_ == Fault::slot_owned_twice && id == SeqId(2)) {
+      return ForwardingAllocator::view(SeqId(0));
+    }
+    KvView view = ForwardingAllocator::view(id);
+    if (fault_ == Fault::view_shifted && grown_) {
+      return {.blocks = {}, .first = view.slot(Tokens(0)) + Tokens(1), .capacity = view.capacity};
+    }
+    return view;
+  }
+  KvStats stats(Tier tier) const override {
+    KvStats stats = ForwardingAllocator::stats(tier);
+    if (fault_ == Fault::miscounted && grown_) ++stats.live;
+    return stats;
+  }
+
+ private:
+  static void add(MemPlan& plan, const MemOp& op) {
+    switch (op.kind) {
+      case MemOpKind::copy:
+        return plan.copy(op.src, op.dst, op.length);
+      case MemOpKind::swap_out:
+        return plan.swap_out(op.src, op.dst, op.length);
+      case MemOpKind::swap_in:
+        return plan.swap_in(op.src, op.dst, op.length);
+      case MemOpKind::free_device:
+        return plan.free(Tier::device, op.src, op.length);
+      case MemOpKind::free_host:
+        return plan.free(Tier::host, op.src, op.length);
+    }
+  }
+  static bool frees(const MemOp& op) { return op.kind == MemOpKind::free_device; }
+
+  void spoil(const MemPlan& honest, MemPlan& plan) {
+    grown_ = true;
+    if (fault_ == Fault::freed_early) {
+      for (const MemOp& op : honest.ops()) {
+        if (frees(op)) add(plan, op);
+      }
+    }
+    for (MemOp op : honest.ops()) {
+      if (op.kind == MemOpKind::copy && fault_ == Fault::copy_forgotten) continue;
+      if (op.kind == MemOpKind::copy && fault_ == Fault::copy_too_short) op.length -= Tokens(1);
+      if (!frees(op) || fault_ != Fault::freed_early) add(plan, op);
+      if (frees(op) && fault_ == Fault::freed_twice) add(plan, op);
+    }
+  }
+
+  Fault fault_;
+  bool grown_ = false;
+};
+
+// Two samples share a prompt, diverge, are swapped out; a third sequence comes; grow until full.
+void run(Fault fault) {
+  constexpr PoolConfig kPool{.device_slots = Tokens(64),
+                             .host_slots = Tokens(64),
+                             .block_tokens = Tokens(4),
+                             .max_sequence = Tokens(64)};
+  CheckedAllocator allocator(
+      std::make_unique<Faulty>(std::make_unique<PagedAllocator>(kPool), fault));
+  MemPlan plan;
+  const std::vector<SeqId> two = {SeqId(0), SeqId(1)};
+  const std::vector<SeqId> third = {SeqId(2)};
+  const AdmitRequest request{
+      .group = two, .prompt = Tokens(7), .expected_total = Tokens(20), .share_prompt = true};
+  ASSERT_EQ(allocator.admit(request, plan).status, AllocStatus::ok);
+  ASSERT_EQ(allocator.grow(two, Tokens(8), plan), AllocStatus::ok);
+  ASSERT_EQ(allocator.swap_out(two, plan), AllocStatus::ok);
+  ASSERT_EQ(allocator.swap_in(two, Tokens(0), plan), AllocStatus::ok);
+  ASSERT_EQ(
+      allocator.admit({.group = third, .prompt = Tokens(7), .expected_total = Tokens(8)}, plan)
+          .status,
+      AllocStatus::ok);
+  Tokens length(8);
+  while (allocator.grow(two, length, plan) == AllocStatus::ok) ++length;
+  allocator.check_invariants(CheckLevel::full);
+  for (const SeqId id : {SeqId(0), SeqId(1), SeqId(2)}) allocator.release(id, plan);
+}
+
+std::string caught(Fault fault) {
+  try {
+    run(fault);
+  } catch (const InvariantError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(CheckedAllocator, LetsAHonestAllocatorPass) {
+  EXPECT_EQ(caught(Fault::none), "");
+}
+
+TEST(CheckedAllocator, CatchesEveryPlantedFault) {
+  using testing::HasSubstr;
+  EXPECT_THAT(caught(Fault::copy_forgotten), HasSubstr("read back"));
+  EXPECT_THAT(caught(Fault::copy_too_short), HasSubstr("read back"));
+  EXPECT_THAT(caught(Fault::freed_early), HasSubstr("dead slot"));
+  EXPECT_THAT(caught(Fault::freed_twice), HasSubstr("nobody holds"));
+  EXPECT_THAT(caught(Fault::view_shifted), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(caught(Fault::slot_owned_twice), HasSubstr("destroys a token"));
+  EXPECT_THAT(caught(Fault::dirty_failure), HasSubstr("changed the plan"));
+  EXPECT_THAT(caught(Fault::miscounted), HasSubstr("live"));
+}
+
+// The fault that a prototype's buddy had: copies of a chain of forks in the wrong order.
+class ReversedForks final : public ForwardingAllocator {
+ public:
+  using ForwardingAllocator::ForwardingAllocator;
+  AllocStatus reorder(std::span<const Fork> forks, MemPlan& plan) override {
+    MemPlan honest;
+    const AllocStatus status = ForwardingAllocator::reorder(forks, honest);
+    for (auto op = honest.ops().rbegin(); op != honest.ops().rend(); ++op) {
+      plan.copy(op->src, op->dst, op->length);
+    }
+    return status;
+  }
+};
+
+TEST(CheckedAllocator, CatchesCopiesInTheWrongOrder) {
+  CheckedAllocator allocator(
+      std::make_unique<ReversedForks>(make_allocator("buddy", {.device_slots = Tokens(64),
+                                                               .host_slots = Tokens(0),
+                                                               .block_tokens = Tokens(4),
+                                                               .max_sequence = Tokens(64)})));
+  const std::vector<SeqId> beams = {SeqId(0), SeqId(1), SeqId(2)};
+  const std::vector<Fork> chain = {{SeqId(0), SeqId(1)}, {SeqId(1), SeqId(2)}};
+  MemPlan plan;
+  ASSERT_EQ(
+      allocator.admit({.group = beams, .prompt = Tokens(7), .expected_total = Tokens(8)}, plan)
+          .status,
+      AllocStatus::ok);
+  EXPECT_THROW(allocator.reorder(chain, plan), InvariantError);
+}
+
+TEST(FailingAllocator, FailsWhenToldAndOnlyThen) {
+  FailingAllocator allocator(
+      std::make_unique<PagedAllocator>(PoolConfig{.device_slots = Tokens(64),
+                                                  .host_slots = Tokens(0),
+                                                  .block_tokens = Tokens(4),
+                                                  .max_sequence = Tokens(64)}));
+  const std::vector<SeqId> one = {SeqId(0)};
+  const AdmitRequest request{.group = one, .prompt = Tokens(4), .expected_total = Tokens(8)};
+  MemPlan plan;
+  allocator.fail(1, 2, AllocStatus::fragmented);
+  EXPECT_EQ(allocator.admit(request, plan).status, AllocStatus::ok);
+  EXPECT_EQ(allocator.grow(one, Tokens(5), plan), AllocStatus::fragmented);
+  EXPECT_EQ(allocator.grow(one, Tokens(5), plan), AllocStatus::fragmented);
+  EXPECT_EQ(allocator.stats(Tier::device).live, Tokens(4));  // it never arrived
+  EXPECT_EQ(allocator.grow(one, Tokens(5), plan), AllocStatus::ok);
+  EXPECT_EQ(allocator.failures(), 2);
+}
+
+}  // namespace
+}  // namespace kvstow
