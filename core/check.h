@@ -2,7 +2,6 @@
 // user's (InputError, one clear line and exit code 2).
 #pragma once
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -22,8 +21,9 @@ class InvariantError : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
+// The builtins, not std::source_location: clang gained what libstdc++'s needs in version 16 only.
 [[noreturn]] void fail_check(std::string_view condition, std::string_view message,
-                             std::source_location where = std::source_location::current());
+                             const char* file = __builtin_FILE(), int line = __builtin_LINE());
 
 }  // namespace kvstow
 
