@@ -31,6 +31,7 @@ void check_lengths(const WorkloadConfig& c) {
             c.fixed_prompt.count());
     require(c.fixed_output > Tokens(0), "fixed_output: must be at least one token, is {}",
             c.fixed_output.count());
+    require_not_negative(c.output_cv, "output_cv");
   }
 }
 

@@ -78,17 +78,26 @@ class CopulaLaw final : public LengthSource {
 
 class FixedLengths final : public LengthSource {
  public:
-  FixedLengths(Tokens prompt, Tokens output) : prompt_(prompt), output_(output) {}
+  FixedLengths(const WorkloadConfig& config, RandomStream random)
+      : prompt_(config.fixed_prompt),
+        output_(config.fixed_output),
+        shape_(config.output_cv > 0 ? 1 / (config.output_cv * config.output_cv) : 0),
+        random_(random) {}
 
   bool next(TraceRow& row) override {
     row.prompt = prompt_;
     row.output = output_;
+    if (shape_ > 0) {
+      row.output = whole(static_cast<double>(output_.count()) * random_.gamma(shape_) / shape_);
+    }
     return true;
   }
 
  private:
   Tokens prompt_;
   Tokens output_;
+  double shape_;  // of the gamma law, CV = 1 / sqrt(shape); 0 = no spread
+  RandomStream random_;
 };
 
 }  // namespace
@@ -102,7 +111,7 @@ std::unique_ptr<LengthSource> make_length_law(const WorkloadConfig& config, Rand
     case LengthLaw::wmt_ende:
       return std::make_unique<CopulaLaw>(kWmtSource, kWmtTarget, 0.857, random);
     case LengthLaw::fixed:
-      return std::make_unique<FixedLengths>(config.fixed_prompt, config.fixed_output);
+      return std::make_unique<FixedLengths>(config, random);
     case LengthLaw::file:
       break;
   }

@@ -64,11 +64,11 @@ std::unique_ptr<TraceReader> open_trace(const WorkloadConfig& config, TraceNeeds
   if (!std::filesystem::is_regular_file(config.file, error)) {
     throw InputError(config.file + ": not a file");
   }
-  auto reader = open_format(config, needs);
-  if (config.file_rows > 0) {
-    reader = std::make_unique<FirstRows>(std::move(reader), config.file_rows);
-  }
-  return reader;
+  return open_format(config, needs);
+}
+
+std::unique_ptr<TraceReader> first_rows(std::unique_ptr<TraceReader> reader, std::int64_t rows) {
+  return std::make_unique<FirstRows>(std::move(reader), rows);
 }
 
 TraceSurvey survey_trace(TraceReader& reader, const WorkloadConfig& config, TraceNeeds needs,
@@ -77,7 +77,8 @@ TraceSurvey survey_trace(TraceReader& reader, const WorkloadConfig& config, Trac
   TraceRow row;
   Seconds previous = 0;
   reader.rewind();
-  while (reader.next(row)) {
+  const auto wants_more = [&] { return config.file_rows == 0 || survey.kept < config.file_rows; };
+  while (wants_more() && reader.next(row)) {
     if (needs.arrivals) {
       if (survey.rows > 0 && row.arrival < previous) {
         throw InputError(fmt::format("{}: arrival {} s is before the previous row's {} s",

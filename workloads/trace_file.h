@@ -28,7 +28,7 @@ struct TraceNeeds {
   bool lengths = false;
 };
 
-// Rows of `config.file` in `config.file_format`, at most config.file_rows of them.
+// All rows of `config.file` in `config.file_format`.
 [[nodiscard]] std::unique_ptr<TraceReader> open_trace(const WorkloadConfig& config,
                                                       TraceNeeds needs);
 
@@ -39,9 +39,13 @@ struct TraceNeeds {
 [[nodiscard]] std::unique_ptr<TraceReader> open_sharegpt_json(const std::string& path,
                                                               double chars_per_token);
 
-// What the first pass over a trace finds. `prefix` is added to every prompt before the limit.
+// The first `rows` rows of a reader.
+[[nodiscard]] std::unique_ptr<TraceReader> first_rows(std::unique_ptr<TraceReader> reader,
+                                                      std::int64_t rows);
+
+// What the first pass over a trace finds.
 struct TraceSurvey {
-  std::int64_t rows = 0;
+  std::int64_t rows = 0;      // read, the dropped included
   std::int64_t kept = 0;      // rows that over_limit leaves in
   Seconds first_arrival = 0;  // of the kept rows
   Seconds last_arrival = 0;
@@ -53,8 +57,9 @@ struct TraceSurvey {
   }
 };
 
-// Reads `reader` to its end and checks it whole: rows well-formed, at least one kept, arrivals
-// (where needed) never backwards, lengths (where needed) within `limit` under over_limit error.
+// Reads `reader` to its end, or until config.file_rows rows are kept, and checks what it read: rows
+// well-formed, at least one kept, arrivals (where needed) never backwards, lengths (where needed)
+// within `limit` under over_limit error.
 [[nodiscard]] TraceSurvey survey_trace(TraceReader& reader, const WorkloadConfig& config,
                                        TraceNeeds needs, Tokens limit);
 

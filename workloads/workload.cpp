@@ -62,6 +62,7 @@ Sources make_sources(const WorkloadConfig& config, std::uint64_t seed) {
                            ? Tokens(std::numeric_limits<Tokens::Rep>::max())
                            : drawn_limit(config);
   const TraceSurvey survey = survey_trace(*reader, config, needs, limit);
+  if (config.file_rows > 0) reader = first_rows(std::move(reader), survey.rows);
   if (needs.arrivals) {
     const TimeMap times(survey, config.rate_per_s, config.file);
     if (needs.lengths) {

@@ -9,9 +9,9 @@
 // are described in workloads/README.md.
 //
 // Errors: InputError for an unusable config ("workload.rate_per_s: ...") or file ("trace.csv:12:
-// ..."). A file is read and checked whole by make_workload, before the first request leaves it:
-// next() of a made workload throws only for lengths that a synthetic law draws over the limit under
-// over_limit error.
+// ..."). A file is read and checked (up to file_rows) by make_workload, before the first request
+// leaves it: next() of a made workload throws only for lengths that a synthetic law draws over the
+// limit under over_limit error.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ enum class LengthLaw : std::uint8_t {
   sharegpt,  // synthetic ShareGPT (OPT tokenizer), means 161.31 / 337.99
   alpaca,    // synthetic Alpaca (OPT tokenizer), means 19.31 / 58.45
   wmt_ende,  // synthetic WMT en-de sentence pairs (LLaMA tokenizer): source and reference length
-  fixed,     // every request the same
+  fixed,     // one prompt length, and outputs alike or spread by output_cv
   file,      // rows of `file`
 };
 inline constexpr std::string_view kLengthLawNames[] = {"sharegpt", "alpaca", "wmt-ende", "fixed",
@@ -75,12 +75,14 @@ struct DecodingShare {
 struct WorkloadConfig {
   LengthLaw lengths = LengthLaw::sharegpt;
   Tokens fixed_prompt{0};  // lengths fixed
-  Tokens fixed_output{0};
+  Tokens fixed_output{0};  // lengths fixed: the mean
+  // lengths fixed: outputs ~ Gamma with this coefficient of variation (sd / mean); 0 = all alike.
+  double output_cv = 0;
 
   std::string file;  // lengths file and arrivals trace
   FileFormat file_format = FileFormat::automatic;
   bool shuffle = false;        // lengths file with synthetic arrivals: a new random order each pass
-  std::int64_t file_rows = 0;  // use only the file's first rows; 0 = all
+  std::int64_t file_rows = 0;  // use only the first rows that over_limit leaves in; 0 = all
   double chars_per_token = 4;  // sharegpt_json: tokens = ceil(UTF-8 characters / this)
 
   ArrivalLaw arrivals = ArrivalLaw::poisson;

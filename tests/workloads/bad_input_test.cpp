@@ -59,6 +59,11 @@ TEST(BadInput, ConfigsNameTheirKey) {
        [](C& c) {
          c.lengths = LengthLaw::fixed, c.fixed_prompt = Tokens(1), c.fixed_output = Tokens(-5);
        }},
+      {"output_cv: must be a number from 0, is -1",
+       [](C& c) {
+         c.lengths = LengthLaw::fixed, c.fixed_prompt = c.fixed_output = Tokens(1),
+         c.output_cv = -1;
+       }},
       {"lengths: request 0: prompt 2000 + output 49 = 2049 tokens exceed the limit of 2048",
        [](C& c) {
          c.lengths = LengthLaw::fixed, c.fixed_prompt = Tokens(2000), c.fixed_output = Tokens(49);

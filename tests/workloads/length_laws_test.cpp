@@ -56,7 +56,7 @@ void expect_follows(std::vector<int> draws, const QuantileTable& table) {
   const double error = 5 * 0.5 / std::sqrt(n);
   for (std::size_t knot = 0; knot < kQuantiles; ++knot) {
     const double q = QuantileTable::quantile(knot);
-    const auto [low, high] = std::ranges::equal_range(draws, table.knot(knot));
+    const auto [low, high] = std::equal_range(draws.begin(), draws.end(), table.knot(knot));
     EXPECT_LE(static_cast<double>(low - draws.begin()) / n, q + error) << "knot " << q;
     EXPECT_GE(static_cast<double>(high - draws.begin()) / n, q - error) << "knot " << q;
   }
@@ -138,6 +138,24 @@ TEST(FixedLengths, AreWhatTheConfigSays) {
   for (const Request& request : trace_of(config)) {
     EXPECT_EQ(request.prompt, Tokens(100));
     EXPECT_EQ(request.output, Tokens(20));
+  }
+}
+
+TEST(FixedLengths, SpreadTheOutputsByTheirCv) {
+  for (const double cv : {0.2, 1.0}) {
+    WorkloadConfig config = batch_of(LengthLaw::fixed, 100'000);
+    config.fixed_prompt = Tokens(100);
+    config.fixed_output = Tokens(300);
+    config.output_cv = cv;
+    config.max_model_len = Tokens(1 << 20);
+    std::vector<double> outputs;
+    for (const Request& r : trace_of(config)) {
+      ASSERT_EQ(r.prompt, Tokens(100));
+      outputs.push_back(static_cast<double>(r.output.count()));
+    }
+    const Moments m = moments(outputs);
+    EXPECT_NEAR(m.mean, 300, 4 * 300 * cv / std::sqrt(1e5));
+    EXPECT_NEAR(m.sd / m.mean, cv, 0.02 * cv);  // four standard errors: 1.8 % at cv 1
   }
 }
 

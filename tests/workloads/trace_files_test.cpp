@@ -153,6 +153,15 @@ TEST(TraceFile, GivesLengthsOnceOrAgainAndAgain) {
   EXPECT_THAT(prompts(trace_of(config)), ElementsAre(1, 2, 1, 2, 1, 2, 1));
 }
 
+TEST(TraceFile, CountsItsFirstRowsAfterTheLimit) {
+  const TempFile file(".csv", "prompt_tokens,output_tokens\n9000,1\n1,1\n9000,1\n2,1\n3,bad\n");
+  WorkloadConfig config = lengths_only(file);
+  config.over_limit = OverLimit::drop;
+  config.file_rows = 2;
+  EXPECT_THAT(prompts(trace_of(config)), ElementsAre(1, 2));
+  EXPECT_EQ(scan_workload(config, 1).dropped, 2);
+}
+
 TEST(TraceFile, ShufflesEachPassAnew) {
   std::string content = "prompt_tokens,output_tokens\n";
   for (int i = 1; i <= 100; ++i) content += std::to_string(i) + ",1\n";
