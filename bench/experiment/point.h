@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "bench/experiment/system.h"
 #include "core/config/model_config.h"
+#include "core/exec/step_law.h"
 #include "core/types.h"
 #include "workloads/workload.h"
 
@@ -17,11 +19,19 @@ struct PointLabels {
   std::string figure;
   std::string panel;
   std::string dataset;        // the workload's label
+  std::map<std::string, std::string> extra;  // of the experiment's own choosing
   bool refined = false;       // added by a search between swept rates
   double capacity_share = 0;  // > 0: the rate is this share of the system's measured capacity
 };
 
+enum class PointKind : std::uint8_t {
+  serve,  // a workload through the engine
+  swap,   // one sequence swapped out and back, or recomputed: the cost of preemption alone
+};
+inline constexpr std::string_view kPointKindNames[] = {"serve", "swap"};
+
 struct ResolvedPoint {
+  PointKind kind = PointKind::serve;
   PointLabels labels;
 
   ModelConfig model;

@@ -45,20 +45,21 @@ void read_scheduler(const ConfigNode& node, SystemConfig& system) {
 
 SystemConfig read_system(const ConfigNode& file) {
   const ConfigMap map(
-      file, {"name", "allocator", "scheduler", "estimate", "preemption", "prefix_sharing"});
+      file, {"name", "engine", "allocator", "scheduler", "estimate", "preemption", "prefix_sharing"});
   SystemConfig system;
   system.name = map.at("name").text();
+  system.engine = map.at("engine").text();
   read_allocator(map.at("allocator"), system);
   read_scheduler(map.at("scheduler"), system);
   if (const auto estimate = map.find("estimate")) {
     system.estimate = estimate->choice<EstimateKind>("estimate", kEstimateNames);
   }
   if (const auto preemption = map.find("preemption")) {
-    system.preemption = preemption->choice<PreemptionKind>("preemption", kPreemptionNames);
+    system.preemption = preemption->choice<Preemption>("preemption", kPreemptionNames);
   }
   if (const auto sharing = map.find("prefix_sharing")) {
     system.prefix_sharing =
-        sharing->choice<PrefixSharingKind>("prefix sharing", kPrefixSharingNames);
+        sharing->choice<PrefixSharing>("prefix sharing", kPrefixSharingNames);
   }
   return system;
 }

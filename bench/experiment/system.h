@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/config/yaml_reader.h"
+#include "core/engine/iteration_scheduler.h"
 #include "core/types.h"
 
 namespace kvstow {
@@ -18,17 +19,12 @@ inline constexpr std::string_view kSchedulerNames[] = {"iteration-fcfs", "static
 enum class EstimateKind : std::uint8_t { max, pow2, oracle };
 inline constexpr std::string_view kEstimateNames[] = {"max", "pow2", "oracle"};
 
-// What a preempted group of one sequence does; groups of several are always swapped (the artifact).
-enum class PreemptionKind : std::uint8_t { recompute, swap };
 inline constexpr std::string_view kPreemptionNames[] = {"recompute", "swap"};
-
-// What of a prefix that requests share stays resident and is mapped into each of them.
-enum class PrefixSharingKind : std::uint8_t { none, whole_blocks, copy_on_write };
 inline constexpr std::string_view kPrefixSharingNames[] = {"none", "whole-blocks", "copy-on-write"};
 
 struct SystemConfig {
   std::string name;
-
+  std::string engine;  // whose host costs its steps have: selects the step law of a device
   std::string allocator;       // name in the allocator registry
   Tokens block_tokens{16};     // any size from 1 up
   double watermark_share = 0;  // of the pool's blocks, floored: kept free by an admission
@@ -42,8 +38,8 @@ struct SystemConfig {
   std::map<std::string, std::map<std::string, std::int64_t>> batch_sizes;
 
   EstimateKind estimate = EstimateKind::oracle;
-  PreemptionKind preemption = PreemptionKind::recompute;
-  PrefixSharingKind prefix_sharing = PrefixSharingKind::none;
+  Preemption preemption = Preemption::recompute;
+  PrefixSharing prefix_sharing = PrefixSharing::none;
 };
 
 [[nodiscard]] SystemConfig read_system(const ConfigNode& file);
