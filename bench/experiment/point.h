@@ -38,8 +38,8 @@ struct ResolvedPoint {
   std::string device;
   int tensor_parallel = 1;
   std::string executor = "simulated";
-  std::string law = "max";  // step-time law of the device file
-  std::string device_file;  // bench/devices/DEVICE.yaml
+  std::string law = "max";
+  StepLaw step_law;  // the law's constants for this model and server
   Bytes pool{0};            // floored to whole blocks by the allocator
   Bytes host_pool{0};
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bench/experiment/data_root.h"
 #include "bench/experiment/workload_config.h"
 #include "bench/registry/allocators.h"
@@ -253,6 +255,32 @@ void resolve_batch_size(ResolvedPoint& point, const Complainer& where) {
                                       point.model.name, point.labels.dataset));
 }
 
+// The law's name may end in -unfitted: the prediction without the model's fitted factor.
+void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const ConfigNode& where) {
+  constexpr std::string_view kUnfitted = "-unfitted";
+  std::string law = point.law;
+  const bool fitted = !std::string_view(law).ends_with(kUnfitted);
+  if (!fitted) law.resize(law.size() - kUnfitted.size());
+  const auto own = point.system.step_laws.find(law);
+  if (own != point.system.step_laws.end()) law = own->second;
+  if (!device.laws.count(law)) {
+    std::vector<std::string> known;
+    for (const auto& entry : device.laws) known.push_back(entry.first);
+    where.fail_unknown(fmt::format("step law of {}", device.name), law, known);
+  }
+  const ModelConfig& model = point.model;
+  const ModelShape shape = {.name = model.name,
+                            .layers = model.layers,
+                            .hidden = model.hidden,
+                            .parameters = model.parameters,
+                            .element_bytes = model.element_bytes,
+                            .kv_bytes_per_token = model.kv_bytes_per_token(),
+                            .tensor_parallel = point.tensor_parallel};
+  point.step_law = make_step_law(device, law, shape, fitted);
+  point.step_law.block_tokens = point.system.block_tokens;
+  point.step_law.link.copies_per_block = 2 * model.layers;  // K and V of each layer are apart
+}
+
 template <class Value>
 const Value& load_named(std::map<std::string, Value>& cache, const std::string& folder,
                         const std::string& name, Value (*read)(const ConfigNode&)) {
@@ -291,11 +319,11 @@ const SystemConfig& Library::system(const ConfigNode& name) {
       .fail_unknown("allocator", system.allocator, known);
 }
 
-const DeviceConfig& Library::device(const ConfigNode& name) {
+const DeviceProfile& Library::device(const ConfigNode& name) {
   return device(name.name("device", names_in("devices")), name);
 }
 
-const DeviceConfig& Library::device(const std::string& name, const ConfigNode& where) {
+const DeviceProfile& Library::device(const std::string& name, const ConfigNode& where) {
   const std::vector<std::string> known = names_in("devices");
   if (std::find(known.begin(), known.end(), name) == known.end()) {
     where.fail_unknown("device", name, known);
@@ -323,10 +351,7 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
     complain.at("host_pool_bytes").fail("swapping needs swap space: give at least one block");
   }
   resolve_batch_size(point, complain);
-  const DeviceConfig& device = library.device(point.device, complain.at("model"));
-  point.step_law = step_law(device, point.law, point.system.engine, point.model,
-                            point.tensor_parallel, complain.at("law"));
-  point.step_law.block_tokens = point.system.block_tokens;
+  resolve_step_law(point, library.device(point.device, complain.at("model")), complain.at("law"));
   return result;
 }
 

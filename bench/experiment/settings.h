@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "bench/experiment/device.h"
 #include "bench/experiment/point.h"
+#include "core/config/device_config.h"
 #include "core/config/yaml_reader.h"
 
 namespace kvstow {
@@ -28,14 +28,14 @@ class Library {
  public:
   [[nodiscard]] const ModelConfig& model(const ConfigNode& name);
   [[nodiscard]] const SystemConfig& system(const ConfigNode& name);
-  [[nodiscard]] const DeviceConfig& device(const ConfigNode& name);
+  [[nodiscard]] const DeviceProfile& device(const ConfigNode& name);
   // Where the name comes from a file of ours and not from the user's.
-  [[nodiscard]] const DeviceConfig& device(const std::string& name, const ConfigNode& where);
+  [[nodiscard]] const DeviceProfile& device(const std::string& name, const ConfigNode& where);
 
  private:
   std::map<std::string, ModelConfig> models_;
   std::map<std::string, SystemConfig> systems_;
-  std::map<std::string, DeviceConfig> devices_;
+  std::map<std::string, DeviceProfile> devices_;
 };
 
 // Applies the settings in the table's order and checks that they go together. InputError at the

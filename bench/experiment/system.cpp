@@ -45,10 +45,9 @@ void read_scheduler(const ConfigNode& node, SystemConfig& system) {
 
 SystemConfig read_system(const ConfigNode& file) {
   const ConfigMap map(
-      file, {"name", "engine", "allocator", "scheduler", "estimate", "preemption", "prefix_sharing"});
+      file, {"name", "allocator", "scheduler", "estimate", "preemption", "prefix_sharing", "step_laws"});
   SystemConfig system;
   system.name = map.at("name").text();
-  system.engine = map.at("engine").text();
   read_allocator(map.at("allocator"), system);
   read_scheduler(map.at("scheduler"), system);
   if (const auto estimate = map.find("estimate")) {
@@ -60,6 +59,10 @@ SystemConfig read_system(const ConfigNode& file) {
   if (const auto sharing = map.find("prefix_sharing")) {
     system.prefix_sharing =
         sharing->choice<PrefixSharing>("prefix sharing", kPrefixSharingNames);
+  }
+  if (const auto laws = map.find("step_laws")) {
+    const ConfigMap by_law(*laws);
+    for (const auto& [law, own] : by_law.entries()) system.step_laws[law] = own.text();
   }
   return system;
 }

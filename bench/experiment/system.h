@@ -24,7 +24,6 @@ inline constexpr std::string_view kPrefixSharingNames[] = {"none", "whole-blocks
 
 struct SystemConfig {
   std::string name;
-  std::string engine;  // whose host costs its steps have: selects the step law of a device
   std::string allocator;       // name in the allocator registry
   Tokens block_tokens{16};     // any size from 1 up
   double watermark_share = 0;  // of the pool's blocks, floored: kept free by an admission
@@ -40,6 +39,9 @@ struct SystemConfig {
   EstimateKind estimate = EstimateKind::oracle;
   Preemption preemption = Preemption::recompute;
   PrefixSharing prefix_sharing = PrefixSharing::none;
+
+  // Step laws of the device that stand for this system's own software, by the law they replace.
+  std::map<std::string, std::string> step_laws;
 };
 
 [[nodiscard]] SystemConfig read_system(const ConfigNode& file);

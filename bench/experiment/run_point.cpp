@@ -1,0 +1,130 @@
+#include "bench/experiment/run_point.h"
+
+#include <chrono>
+#include <cmath>
+#include <vector>
+
+#include "baselines/length_estimates.h"
+#include "baselines/static_batch_scheduler.h"
+#include "bench/registry/allocators.h"
+#include "core/engine/engine.h"
+#include "core/exec/simulated_executor.h"
+
+namespace kvstow {
+namespace {
+
+std::unique_ptr<Scheduler> make_scheduler(const ResolvedPoint& point, KvAllocator& allocator,
+                                          SeqIds& seq_ids) {
+  const SystemConfig& system = point.system;
+  if (system.scheduler == SchedulerKind::static_batch) {
+    const StaticBatchConfig config = {.batch_size = point.batch_size,
+                                      .batch_limit = system.batch_limit_tokens};
+    return std::make_unique<StaticBatchScheduler>(config, allocator);
+  }
+  const IterationConfig config = {.max_batched_tokens = system.max_batched_tokens,
+                                  .max_sequences = system.max_sequences,
+                                  .keep_free = watermark(point),
+                                  .max_model_len = point.model.max_model_len,
+                                  .estimate = length_estimate(system.estimate),
+                                  .preemption = system.preemption,
+                                  .share_prompt = system.share_prompt,
+                                  .prefix = system.prefix_sharing,
+                                  .block_tokens = system.block_tokens};
+  return std::make_unique<IterationScheduler>(config, allocator, seq_ids);
+}
+
+MetricsConfig metrics_config(const ResolvedPoint& point) {
+  MetricsConfig config;
+  config.window_from = point.window_from_s;
+  if (point.window_to_s > 0) config.window_to = point.window_to_s;
+  if (point.slo_ttft_s > 0) config.slo_ttft = point.slo_ttft_s;
+  if (point.slo_tpot_s > 0) config.slo_tpot = point.slo_tpot_s;
+  return config;
+}
+
+void serve(const ResolvedPoint& point, RunResult& result) {
+  const auto workload = make_workload(point.workload, point.seed);
+  const auto allocator = make_allocator(point.system.allocator, pool_config(point));
+  SeqIds seq_ids;
+  const auto scheduler = make_scheduler(point, *allocator, seq_ids);
+  SimulatedExecutor executor(point.step_law,
+                             make_death_and_refork(point.beam_death_probability, point.seed));
+  SimulatedClock clock;
+  RunMetrics metrics(metrics_config(point));
+  Engine({*workload, *scheduler, *allocator, executor, clock, metrics, seq_ids}).run();
+  result.summary = metrics.summarize();
+  result.trace = workload->report();
+}
+
+// One sequence of the workload's first prompt: out to the host, back in, and computed anew.
+void swap(const ResolvedPoint& point, RunResult& result) {
+  const auto workload = make_workload(point.workload, point.seed);
+  const Request request = workload->next().value();
+  const auto allocator = make_allocator(point.system.allocator, pool_config(point));
+  const std::vector<SeqId> group = {SeqId(0)};
+  Step out;
+  Step in;
+  const AdmitRequest admit = {
+      .group = group, .prompt = request.prompt, .expected_total = request.prompt};
+  KVSTOW_CHECK(allocator->admit(admit, out.plan).status == AllocStatus::ok, "an empty pool is full");
+  KVSTOW_CHECK(allocator->swap_out(group, out.plan) == AllocStatus::ok, "no swap space");
+  KVSTOW_CHECK(allocator->swap_in(group, Tokens(0), in.plan) == AllocStatus::ok, "no room to return");
+  const auto moved = [](const MemPlan& plan, MemOpKind kind) {
+    Tokens tokens{0};
+    for (const MemOp& op : plan.ops()) {
+      if (op.kind == kind) tokens += op.length;
+    }
+    return tokens;
+  };
+  const Tokens tokens_out = moved(out.plan, MemOpKind::swap_out);
+  const Tokens tokens_in = moved(in.plan, MemOpKind::swap_in);
+  result.swap.swap_in = point.step_law.link_time(tokens_in, Tokens(0));
+  result.swap.swap_in_out = point.step_law.link_time(tokens_in, tokens_out);
+  Step prompt;
+  prompt.totals = {.groups = 1, .sequences = 1, .prompt_tokens = request.prompt};
+  result.swap.recompute = point.step_law.step_time(prompt);
+  result.trace = workload->report();
+}
+
+}  // namespace
+
+PoolConfig pool_config(const ResolvedPoint& point) {
+  const Tokens block = point.system.block_tokens;
+  const auto whole_blocks = [&](Tokens slots) { return block * (slots / block); };
+  return {.device_slots = whole_blocks(point.pool_slots()),
+          .host_slots = whole_blocks(point.host_slots()),
+          .block_tokens = block,
+          .max_sequence = point.model.max_model_len};
+}
+
+Tokens watermark(const ResolvedPoint& point) {
+  const std::int64_t blocks = point.pool_slots() / point.system.block_tokens;
+  const double kept = std::floor(point.system.watermark_share * static_cast<double>(blocks));
+  return point.system.block_tokens * static_cast<std::int64_t>(kept);
+}
+
+LengthEstimate length_estimate(EstimateKind kind) {
+  switch (kind) {
+    case EstimateKind::max:
+      return estimate_max;
+    case EstimateKind::pow2:
+      return estimate_pow2;
+    case EstimateKind::oracle:
+      return estimate_oracle;
+  }
+  KVSTOW_CHECK(false, "no such estimate");
+}
+
+RunResult run_point(const ResolvedPoint& point) {
+  RunResult result;
+  const auto begin = std::chrono::steady_clock::now();
+  if (point.kind == PointKind::serve) {
+    serve(point, result);
+  } else {
+    swap(point, result);
+  }
+  result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return result;
+}
+
+}  // namespace kvstow

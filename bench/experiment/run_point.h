@@ -1,0 +1,37 @@
+// From a resolved point to its measurements: the one place where the parts of a system are joined.
+#pragma once
+
+#include <memory>
+
+#include "bench/experiment/point.h"
+#include "core/kv/kv_allocator.h"
+#include "core/metrics/run_metrics.h"
+
+namespace kvstow {
+
+// What preempting one sequence costs (PointKind::swap).
+struct SwapCost {
+  Seconds swap_in = 0;
+  Seconds swap_in_out = 0;
+  Seconds recompute = 0;  // one whole step with the sequence as its only prompt
+};
+
+struct RunResult {
+  RunSummary summary;  // PointKind::serve
+  SwapCost swap;       // PointKind::swap
+  WorkloadReport trace;
+  double wall_s = 0;   // of the loop alone, workload generation included
+};
+
+// The pool of a point: bytes floored to whole slots, slots to whole blocks.
+[[nodiscard]] PoolConfig pool_config(const ResolvedPoint& point);
+
+// Slots that an admission leaves free: floor(share * blocks) blocks.
+[[nodiscard]] Tokens watermark(const ResolvedPoint& point);
+
+[[nodiscard]] LengthEstimate length_estimate(EstimateKind kind);
+
+// Deterministic apart from wall_s. Throws InvariantError where an invariant breaks on the way.
+[[nodiscard]] RunResult run_point(const ResolvedPoint& point);
+
+}  // namespace kvstow

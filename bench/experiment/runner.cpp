@@ -1,0 +1,189 @@
+#include "bench/experiment/runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "bench/experiment/point_json.h"
+#include "bench/experiment/row.h"
+#include "bench/experiment/run_point.h"
+
+namespace kvstow {
+namespace {
+
+// One curve while it runs.
+struct CurveState {
+  const Experiment* experiment;
+  const Curve* curve;
+  std::map<double, double> measured;  // rate -> mean normalised latency over the seeds
+  bool done = false;
+};
+
+struct Task {
+  CurveState* state;
+  SearchRate rate;
+  ResolvedPoint point;
+  std::string key;
+
+  // filled by the run
+  double latency = 0;
+  double dropped_share = 0;
+};
+
+class Runner {
+ public:
+  Runner(const std::vector<Experiment>& experiments, const Store& store, const RunOptions& options)
+      : store_(store), options_(options) {
+    for (const Experiment& experiment : experiments) {
+      for (const Curve& curve : experiment.curves) states_.push_back({&experiment, &curve, {}});
+    }
+  }
+
+  RunReport run(const std::vector<Experiment>& experiments) {
+    for (;;) {
+      std::vector<Task> round = next_round();
+      if (round.empty()) break;
+      progress_.total += round.size();
+      run_round(round);
+      take_results(round);
+    }
+    for (const Experiment& experiment : experiments) {
+      report_.superseded += store_.record(experiment.name, experiment.file, keys_[experiment.name]);
+    }
+    for (const auto& [line, share] : dropped_) {
+      report_.notes.push_back(fmt::format("{}: {:.1f} % of the requests are over the model's limit",
+                                          line, 100 * share));
+    }
+    report_.wall_s = elapsed();
+    return report_;
+  }
+
+ private:
+  std::vector<Task> next_round() {
+    std::vector<Task> round;
+    for (CurveState& state : states_) {
+      if (state.done) continue;
+      const Experiment& experiment = *state.experiment;
+      std::vector<SearchRate> rates;
+      if (state.curve->rates.empty()) {
+        rates = {SearchRate{}};
+        state.done = true;
+      } else {
+        rates = next_rates(experiment.search, state.curve->rates, state.measured);
+        state.done = rates.empty() || rates.back().capacity_share > 0;
+      }
+      for (const SearchRate& rate : rates) {
+        for (int i = 0; i < experiment.repeats; ++i) {
+          const std::uint64_t seed = experiment.seed + static_cast<std::uint64_t>(i);
+          round.push_back({&state, rate, point_of(*state.curve, rate, seed), ""});
+        }
+      }
+    }
+    return round;
+  }
+
+  // Longest first, so that no thread is left alone with a long point at the end.
+  void run_round(std::vector<Task>& round) {
+    std::vector<Task*> order;
+    for (Task& task : round) order.push_back(&task);
+    std::stable_sort(order.begin(), order.end(), [](const Task* a, const Task* b) {
+      const auto requests = [](const Task* t) {
+        return t->point.workload.rate_per_s * t->point.workload.duration_s;
+      };
+      return requests(a) > requests(b);
+    });
+    std::atomic<std::size_t> next = 0;
+    std::atomic<bool> failed = false;
+    std::exception_ptr failure;
+    const auto work = [&] {
+      for (std::size_t i = next++; i < order.size() && !failed; i = next++) {
+        try {
+          run_task(*order[i]);
+        } catch (...) {
+          const std::lock_guard lock(mutex_);
+          if (!failed.exchange(true)) failure = std::current_exception();
+        }
+      }
+    };
+    const auto threads = std::min<std::size_t>(static_cast<std::size_t>(options_.jobs), order.size());
+    std::vector<std::thread> pool;
+    for (std::size_t i = 1; i < threads; ++i) pool.emplace_back(work);
+    work();
+    for (std::thread& thread : pool) thread.join();
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  void run_task(Task& task) {
+    task.key = point_key(task.point);
+    std::optional<nlohmann::json> row = store_.load(task.key);
+    const bool reused = row.has_value();
+    RunResult result;
+    if (!reused) {
+      result = run_point(task.point);
+      row = row_json(task.point, task.key, result);
+      store_.save(task.key, *row, serve_json(task.point, result));
+    }
+    task.latency = latency_of(*row);
+    task.dropped_share = row->at("trace").at("dropped_share").get<double>();
+
+    const std::lock_guard lock(mutex_);
+    ++report_.points;
+    report_.reused += reused ? 1 : 0;
+    report_.point_s += result.wall_s;
+    report_.sequence_steps += static_cast<double>(result.summary.sequence_steps);
+    ++progress_.done;
+    progress_.elapsed_s = elapsed();
+    if (options_.on_progress) options_.on_progress(progress_);
+  }
+
+  // Tasks of one rate stand together, seeds ascending: sums do not depend on who ran first.
+  void take_results(const std::vector<Task>& round) {
+    for (std::size_t i = 0; i < round.size();) {
+      const Task& first = round[i];
+      const auto seeds = static_cast<std::size_t>(first.state->experiment->repeats);
+      double sum = 0;
+      for (std::size_t j = 0; j < seeds; ++j) {
+        const Task& task = round[i + j];
+        sum += task.latency;
+        const std::string& experiment = task.state->experiment->name;
+        keys_[experiment].push_back(task.key);
+        if (task.dropped_share > 0) {
+          dropped_[experiment + " (" + task.point.labels.dataset + ")"] = task.dropped_share;
+        }
+      }
+      first.state->measured[first.rate.rate_per_s] = sum / static_cast<double>(seeds);
+      i += seeds;
+    }
+  }
+
+  [[nodiscard]] double elapsed() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
+
+  const Store& store_;
+  const RunOptions& options_;
+  std::vector<CurveState> states_;
+  std::map<std::string, std::vector<std::string>> keys_;  // by experiment, in order
+  std::map<std::string, double> dropped_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+
+  std::mutex mutex_;  // guards what follows while a round runs
+  Progress progress_;
+  RunReport report_;
+};
+
+}  // namespace
+
+RunReport run_experiments(const std::vector<Experiment>& experiments, const Store& store,
+                          const RunOptions& options) {
+  return Runner(experiments, store, options).run(experiments);
+}
+
+}  // namespace kvstow

@@ -1,0 +1,111 @@
+#include "bench/experiment/store.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "bench/experiment/build_info.h"
+#include "bench/experiment/row.h"
+#include "core/check.h"
+
+namespace kvstow {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr const char* kUnfinished = ".unfinished";
+
+std::optional<json> read_json(const fs::path& path) {
+  std::ifstream in(path);
+  if (!in) return std::nullopt;
+  json value = json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (value.is_discarded()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+Store::Store(const fs::path& directory) : directory_(directory) {
+  std::error_code error;
+  for (const char* folder : {"rows", "serve"}) {
+    fs::create_directories(directory_ / folder, error);
+    if (error) {
+      throw InputError(fmt::format("{}: cannot create this folder: {}",
+                                   (directory_ / folder).string(), error.message()));
+    }
+    for (const auto& entry : fs::directory_iterator(directory_ / folder)) {
+      if (entry.path().extension() == kUnfinished) fs::remove(entry.path());
+    }
+  }
+}
+
+fs::path Store::row_path(const std::string& key) const {
+  return directory_ / "rows" / (key + ".json");
+}
+
+std::optional<json> Store::load(const std::string& key) const { return read_json(row_path(key)); }
+
+void Store::save(const std::string& key, const json& row, const json& serve) const {
+  write_atomically(directory_ / "serve" / (key + ".json"), serve.dump(1) + "\n");
+  write_atomically(row_path(key), row.dump(1) + "\n");  // last: its presence says the run is done
+}
+
+void Store::write_atomically(const fs::path& path, const std::string& text) const {
+  const fs::path temporary = fmt::format("{}.{}{}", path.string(), ::getpid(), kUnfinished);
+  {
+    std::ofstream out(temporary, std::ios::binary);
+    out << text;
+    out.flush();
+    if (!out) throw InputError(fmt::format("{}: cannot write here", path.string()));
+  }
+  fs::rename(temporary, path);
+}
+
+std::size_t Store::record(const std::string& experiment, const std::string& file,
+                          const std::vector<std::string>& keys) const {
+  const std::set<std::string> wanted(keys.begin(), keys.end());
+  std::size_t moved = 0;
+  for (const auto& entry : fs::directory_iterator(directory_ / "rows")) {
+    const std::string key = entry.path().stem().string();
+    if (wanted.count(key)) continue;
+    const auto row = read_json(entry.path());
+    if (!row || row->value("experiment", "") != experiment) continue;
+    fs::create_directories(directory_ / "superseded");
+    fs::rename(entry.path(), directory_ / "superseded" / entry.path().filename());
+    fs::remove(directory_ / "serve" / entry.path().filename());
+    ++moved;
+  }
+
+  const BuildInfo& build = build_info();
+  json manifest = read_json(directory_ / "manifest.json").value_or(json::object());
+  manifest["schema"] = 1;
+  manifest["experiments"][experiment] = {
+      {"file", fs::path(file).filename().string()},
+      {"runs", keys},
+      {"build",
+       {{"version", build.version},
+        {"commit", build.commit},
+        {"sources", build.sources},
+        {"type", build.type},
+        {"compiler", build.compiler}}}};
+  write_tables(manifest);
+  return moved;
+}
+
+void Store::write_tables(const json& manifest) const {
+  std::string csv = csv_header() + "\n";
+  for (const auto& [name, experiment] : manifest.at("experiments").items()) {
+    for (const json& key : experiment.at("runs")) {
+      if (const auto row = load(key.get<std::string>())) csv += csv_line(*row) + "\n";
+    }
+  }
+  write_atomically(directory_ / "runs.csv", csv);
+  write_atomically(directory_ / "manifest.json", manifest.dump(1) + "\n");
+}
+
+}  // namespace kvstow

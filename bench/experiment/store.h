@@ -1,0 +1,41 @@
+// A results directory:
+//   rows/KEY.json    one run each; written under another name and renamed, so whole or absent
+//   serve/KEY.json   its serving summary, under the names of `vllm bench serve`
+//   runs.csv         one line per run, in the experiments' order
+//   manifest.json    which experiment produced which runs, with which build
+//   superseded/      rows of earlier builds or earlier forms of an experiment
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvstow {
+
+class Store {
+ public:
+  // Creates the directory and clears what a killed run left unfinished. InputError where it cannot.
+  explicit Store(const std::filesystem::path& directory);
+
+  [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
+
+  // nullopt where the row is absent or unreadable. Safe from many threads for different keys.
+  [[nodiscard]] std::optional<nlohmann::json> load(const std::string& key) const;
+  void save(const std::string& key, const nlohmann::json& row, const nlohmann::json& serve) const;
+
+  // Records that `experiment` consists of these rows, moves its other rows to superseded/, and
+  // writes manifest.json and runs.csv anew. Returns how many rows were moved.
+  std::size_t record(const std::string& experiment, const std::string& file,
+                     const std::vector<std::string>& keys) const;
+
+ private:
+  void write_atomically(const std::filesystem::path& path, const std::string& text) const;
+  void write_tables(const nlohmann::json& manifest) const;
+  [[nodiscard]] std::filesystem::path row_path(const std::string& key) const;
+
+  std::filesystem::path directory_;
+};
+
+}  // namespace kvstow
