@@ -1,0 +1,31 @@
+// The subcommands of `kvstow`. Each returns an exit code; bad input is thrown as InputError.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace kvstow {
+
+struct RunArguments {
+  std::vector<std::string> files;
+  std::string out = "out";
+  int jobs = 0;        // 0: one for each hardware thread
+  double reduced = 1;  // shortens every run, for smoke tests
+};
+
+int run_command(const RunArguments& arguments);
+int validate_command(const std::vector<std::string>& files);
+int plan_command(const std::string& file);
+int list_command(const std::string& kind);
+
+// Becomes `python3 analysis/SCRIPT ARGUMENTS`; $KVSTOW_PYTHON names another python.
+int analysis_command(const std::string& script, const std::vector<std::string>& arguments);
+
+// The file that a user's argument means: a path, or the name of an experiment of ours ("smoke",
+// "paper/fig12").
+[[nodiscard]] std::string experiment_file(const std::string& argument);
+
+// Names of the experiments that come with kvstow.
+[[nodiscard]] std::vector<std::string> experiment_names();
+
+}  // namespace kvstow

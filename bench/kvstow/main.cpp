@@ -1,0 +1,108 @@
+// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input (one line on stderr).
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "bench/experiment/build_info.h"
+#include "bench/kvstow/commands.h"
+#include "core/check.h"
+
+namespace {
+
+constexpr int kBadInput = 2;
+constexpr int kBug = 3;
+
+constexpr const char* kAbout =
+    "kvstow measures KV-cache memory managers under one engine, one scheduler and one cost model.\n"
+    "An experiment is a YAML file; every point of it becomes one self-explaining JSON row.";
+
+constexpr const char* kExamples =
+    "Examples:\n"
+    "  kvstow run smoke                          a first run, under two seconds, into out/\n"
+    "  kvstow plan smoke                         what would fit, before anything runs\n"
+    "  kvstow run paper/fig12 --out out/fig12    an experiment of the paper\n"
+    "  kvstow run mine.yaml --jobs 8             your own; run again to resume what was killed\n"
+    "  kvstow report out/fig12                   figures and an HTML report of what is there\n"
+    "  kvstow list systems                       names that YAML files may use\n"
+    "Experiment files are described in bench/experiments/README.md.";
+
+int run(int argc, char** argv) {
+  using namespace kvstow;
+  CLI::App app(kAbout, "kvstow");
+  app.footer(kExamples);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", [] {
+    const BuildInfo& build = build_info();
+    return "kvstow " + build.version + " (" + build.commit + ", " + build.type + ", " +
+           build.compiler + ")";
+  });
+  int code = 0;
+
+  RunArguments run_arguments;
+  CLI::App* const run = app.add_subcommand("run", "Run experiments; finished points are skipped");
+  run->add_option("FILE", run_arguments.files, "Experiment files, or names that `list` shows")
+      ->required();
+  run->add_option("--out", run_arguments.out, "Results directory")->capture_default_str();
+  run->add_option("--jobs", run_arguments.jobs, "Threads; 0 means one for each hardware thread")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  run->add_option("--reduced", run_arguments.reduced,
+                  "Multiply all durations by this, in (0, 1]: a quick look, not a measurement");
+  run->footer(
+      "Every point is written whole to OUT/rows/KEY.json, where KEY is a hash of its resolved\n"
+      "config, its trace and this build. Killed runs resume; changed code never serves old rows.\n"
+      "Results do not depend on --jobs.");
+  run->callback([&] { code = run_command(run_arguments); });
+
+  std::vector<std::string> files;
+  CLI::App* const validate = app.add_subcommand("validate", "Check experiment files; run nothing");
+  validate->add_option("FILE", files, "Experiment files or names")->required();
+  validate->callback([&] { code = validate_command(files); });
+
+  std::string file;
+  CLI::App* const plan = app.add_subcommand(
+      "plan", "Bytes per token, pool, slots, blocks, and how many requests fit under each system");
+  plan->add_option("FILE", file, "Experiment file or name")->required();
+  plan->footer("Requests are really admitted into a real allocator until it refuses.");
+  plan->callback([&] { code = plan_command(file); });
+
+  std::string kind;
+  CLI::App* const list = app.add_subcommand("list", "Names that experiment files may use");
+  list->add_option("KIND", kind,
+                   "allocators, systems, models, devices, workloads or experiments; all by default");
+  list->callback([&] { code = list_command(kind); });
+
+  std::string directory;
+  CLI::App* const report = app.add_subcommand("report", "Figures, tables and report.html of results");
+  report->add_option("DIR", directory, "Results directory of `run`")->required();
+  report->callback([&] { code = analysis_command("report.py", {directory}); });
+
+  CLI::App* const verify = app.add_subcommand(
+      "verify-paper", "Fail (exit 1) where a reproduced number has left its tolerance");
+  verify->add_option("DIR", directory, "Results directory of the paper suite")->required();
+  verify->callback([&] { code = analysis_command("verify.py", {directory}); });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool asked = error.get_exit_code() == 0;  // --help, --version
+    if (asked) return app.exit(error);
+    std::fprintf(stderr, "kvstow: %s (kvstow --help shows examples)\n", error.what());
+    return kBadInput;
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const kvstow::InputError& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return kBadInput;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "kvstow: internal error: %s\n", error.what());
+    return kBug;
+  }
+}
