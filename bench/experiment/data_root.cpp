@@ -14,8 +14,9 @@ fs::path data_root() {
   const char* const home = std::getenv("KVSTOW_HOME");
   fs::path root = home != nullptr && *home != '\0' ? home : KVSTOW_SOURCE_DIR;
   if (!fs::is_directory(root / "bench" / "systems")) {
-    throw InputError(fmt::format(
-        "{}: no bench/systems here; set KVSTOW_HOME to the folder of kvstow's sources", root.string()));
+    throw InputError(
+        fmt::format("{}: no bench/systems here; set KVSTOW_HOME to the folder of kvstow's sources",
+                    root.string()));
   }
   return root;
 }

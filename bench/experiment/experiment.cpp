@@ -26,8 +26,8 @@ void take_settings(const ConfigMap& map, Settings& settings) {
 }
 
 SearchConfig read_search(const ConfigNode& node) {
-  const ConfigMap map(node, {"extend_until_s_per_token", "refine_s_per_token", "refine_share",
-                             "capacity_shares"});
+  const ConfigMap map(
+      node, {"extend_until_s_per_token", "refine_s_per_token", "refine_share", "capacity_shares"});
   SearchConfig search;
   if (const auto until = map.find("extend_until_s_per_token")) {
     search.extend_until_s_per_token = until->number_above(0);

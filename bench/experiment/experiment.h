@@ -40,6 +40,7 @@ struct ReadOptions {
 [[nodiscard]] Experiment read_experiment(const std::string& path, const ReadOptions& options = {});
 
 // The curve's point at one rate and seed.
-[[nodiscard]] ResolvedPoint point_of(const Curve& curve, const SearchRate& rate, std::uint64_t seed);
+[[nodiscard]] ResolvedPoint point_of(const Curve& curve, const SearchRate& rate,
+                                     std::uint64_t seed);
 
 }  // namespace kvstow

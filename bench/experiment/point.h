@@ -18,9 +18,9 @@ struct PointLabels {
   std::string experiment;
   std::string figure;
   std::string panel;
-  std::string dataset;        // the workload's label
+  std::string dataset;                       // the workload's label
   std::map<std::string, std::string> extra;  // of the experiment's own choosing
-  bool refined = false;       // added by a search between swept rates
+  bool refined = false;                      // added by a search between swept rates
   double capacity_share = 0;  // > 0: the rate is this share of the system's measured capacity
 };
 
@@ -40,7 +40,7 @@ struct ResolvedPoint {
   std::string executor = "simulated";
   std::string law = "max";
   StepLaw step_law;  // the law's constants for this model and server
-  Bytes pool{0};            // floored to whole blocks by the allocator
+  Bytes pool{0};     // floored to whole blocks by the allocator
   Bytes host_pool{0};
 
   SystemConfig system;

@@ -114,7 +114,9 @@ json workload_json(const WorkloadConfig& workload) {
   return out;
 }
 
-std::uint64_t hash_text(std::string_view text) { return mix64(hash_name(text)); }
+std::uint64_t hash_text(std::string_view text) {
+  return mix64(hash_name(text));
+}
 
 // Of the file's bytes; each file is read once for all points.
 std::uint64_t hash_file(const std::string& path) {

@@ -66,9 +66,11 @@ void swap(const ResolvedPoint& point, RunResult& result) {
   Step in;
   const AdmitRequest admit = {
       .group = group, .prompt = request.prompt, .expected_total = request.prompt};
-  KVSTOW_CHECK(allocator->admit(admit, out.plan).status == AllocStatus::ok, "an empty pool is full");
+  KVSTOW_CHECK(allocator->admit(admit, out.plan).status == AllocStatus::ok,
+               "an empty pool is full");
   KVSTOW_CHECK(allocator->swap_out(group, out.plan) == AllocStatus::ok, "no swap space");
-  KVSTOW_CHECK(allocator->swap_in(group, Tokens(0), in.plan) == AllocStatus::ok, "no room to return");
+  KVSTOW_CHECK(allocator->swap_in(group, Tokens(0), in.plan) == AllocStatus::ok,
+               "no room to return");
   const auto moved = [](const MemPlan& plan, MemOpKind kind) {
     Tokens tokens{0};
     for (const MemOp& op : plan.ops()) {

@@ -20,7 +20,7 @@ struct RunResult {
   RunSummary summary;  // PointKind::serve
   SwapCost swap;       // PointKind::swap
   WorkloadReport trace;
-  double wall_s = 0;   // of the loop alone, workload generation included
+  double wall_s = 0;  // of the loop alone, workload generation included
 };
 
 // The pool of a point: bytes floored to whole slots, slots to whole blocks.

@@ -112,7 +112,8 @@ class Runner {
         }
       }
     };
-    const auto threads = std::min<std::size_t>(static_cast<std::size_t>(options_.jobs), order.size());
+    const auto threads =
+        std::min<std::size_t>(static_cast<std::size_t>(options_.jobs), order.size());
     std::vector<std::thread> pool;
     for (std::size_t i = 1; i < threads; ++i) pool.emplace_back(work);
     work();

@@ -1,5 +1,5 @@
-// Runs experiments point by point on several threads. Points already in the store are not run again.
-// The results do not depend on the number of threads.
+// Runs experiments point by point on several threads. Points already in the store are not run
+// again. The results do not depend on the number of threads.
 #pragma once
 
 #include <functional>
@@ -27,8 +27,8 @@ struct RunReport {
   std::size_t reused = 0;      // found in the store
   std::size_t superseded = 0;  // old rows moved aside
   double wall_s = 0;
-  double point_s = 0;          // sum over the points that were run, on all threads
-  double sequence_steps = 0;   // of the points that were run
+  double point_s = 0;              // sum over the points that were run, on all threads
+  double sequence_steps = 0;       // of the points that were run
   std::vector<std::string> notes;  // what a reader should know, one line each
 };
 

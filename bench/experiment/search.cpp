@@ -9,7 +9,9 @@ namespace {
 constexpr int kMostExtensions = 24;
 
 // Rates are decimal numbers of the user's; sums of them must not end in ...0001.
-double tidy(double rate) { return std::round(rate * 1e6) / 1e6; }
+double tidy(double rate) {
+  return std::round(rate * 1e6) / 1e6;
+}
 
 // First rate at or above the threshold; end() where there is none.
 auto first_above(const std::map<double, double>& measured, double threshold) {

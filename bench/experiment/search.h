@@ -24,8 +24,8 @@ struct SearchRate {
   double capacity_share = 0;
 };
 
-// `listed`: the curve's own rates, ascending. `measured`: rate -> mean normalised latency over seeds.
-// Empty when the curve is done; rates with a capacity_share come last and once.
+// `listed`: the curve's own rates, ascending. `measured`: rate -> mean normalised latency over
+// seeds. Empty when the curve is done; rates with a capacity_share come last and once.
 [[nodiscard]] std::vector<SearchRate> next_rates(const SearchConfig& config,
                                                  const std::vector<double>& listed,
                                                  const std::map<double, double>& measured);

@@ -175,8 +175,9 @@ class Complainer {
 void check_pool(const ResolvedPoint& point, const Complainer& where) {
   const Bytes per_token = point.model.kv_bytes_per_token();
   if (point.pool == Bytes(0)) {
-    where.at("device").fail(fmt::format("{} has no server on {}; give pool_bytes and tensor_parallel",
-                                        point.model.name, point.device));
+    where.at("device").fail(
+        fmt::format("{} has no server on {}; give pool_bytes and tensor_parallel", point.model.name,
+                    point.device));
   }
   const Tokens longest = point.model.max_model_len;
   if (point.pool_slots() < longest) {
@@ -192,8 +193,8 @@ void check_pool(const ResolvedPoint& point, const Complainer& where) {
 
 void check_workload(const ResolvedPoint& point, const Complainer& where) {
   const WorkloadConfig& workload = point.workload;
-  const bool random = workload.arrivals == ArrivalLaw::poisson ||
-                      workload.arrivals == ArrivalLaw::gamma;
+  const bool random =
+      workload.arrivals == ArrivalLaw::poisson || workload.arrivals == ArrivalLaw::gamma;
   if (random && workload.rate_per_s <= 0) {
     where.at("workload").fail("missing rate: give rate_per_s, here or in the sweep");
   }
@@ -201,7 +202,8 @@ void check_workload(const ResolvedPoint& point, const Complainer& where) {
     where.at("workload").fail("endless: give duration_s or max_requests");
   }
   if (workload.scenario == Scenario::shared_prefix) {
-    if (workload.prefix_tokens <= Tokens(0)) where.at("workload").fail("missing key 'prefix_tokens'");
+    if (workload.prefix_tokens <= Tokens(0))
+      where.at("workload").fail("missing key 'prefix_tokens'");
     const Tokens limit = min(point.pool_slots(), point.model.max_model_len);
     if (workload.prefix_tokens >= limit) {
       where.at("prefix_tokens")

@@ -1,5 +1,6 @@
-// Everything an experiment can set for its points, as one table: a name, and what it does to a point.
-// The same names serve the experiment, its panels and the axes of its sweeps; the innermost wins.
+// Everything an experiment can set for its points, as one table: a name, and what it does to a
+// point. The same names serve the experiment, its panels and the axes of its sweeps; the innermost
+// wins.
 #pragma once
 
 #include <map>

@@ -48,7 +48,9 @@ fs::path Store::row_path(const std::string& key) const {
   return directory_ / "rows" / (key + ".json");
 }
 
-std::optional<json> Store::load(const std::string& key) const { return read_json(row_path(key)); }
+std::optional<json> Store::load(const std::string& key) const {
+  return read_json(row_path(key));
+}
 
 void Store::save(const std::string& key, const json& row, const json& serve) const {
   write_atomically(directory_ / "serve" / (key + ".json"), serve.dump(1) + "\n");
@@ -84,15 +86,14 @@ std::size_t Store::record(const std::string& experiment, const std::string& file
   const BuildInfo& build = build_info();
   json manifest = read_json(directory_ / "manifest.json").value_or(json::object());
   manifest["schema"] = 1;
-  manifest["experiments"][experiment] = {
-      {"file", fs::path(file).filename().string()},
-      {"runs", keys},
-      {"build",
-       {{"version", build.version},
-        {"commit", build.commit},
-        {"sources", build.sources},
-        {"type", build.type},
-        {"compiler", build.compiler}}}};
+  manifest["experiments"][experiment] = {{"file", fs::path(file).filename().string()},
+                                         {"runs", keys},
+                                         {"build",
+                                          {{"version", build.version},
+                                           {"commit", build.commit},
+                                           {"sources", build.sources},
+                                           {"type", build.type},
+                                           {"compiler", build.compiler}}}};
   write_tables(manifest);
   return moved;
 }

@@ -44,8 +44,8 @@ void read_scheduler(const ConfigNode& node, SystemConfig& system) {
 }  // namespace
 
 SystemConfig read_system(const ConfigNode& file) {
-  const ConfigMap map(
-      file, {"name", "allocator", "scheduler", "estimate", "preemption", "prefix_sharing", "step_laws"});
+  const ConfigMap map(file, {"name", "allocator", "scheduler", "estimate", "preemption",
+                             "prefix_sharing", "step_laws"});
   SystemConfig system;
   system.name = map.at("name").text();
   read_allocator(map.at("allocator"), system);
@@ -57,8 +57,7 @@ SystemConfig read_system(const ConfigNode& file) {
     system.preemption = preemption->choice<Preemption>("preemption", kPreemptionNames);
   }
   if (const auto sharing = map.find("prefix_sharing")) {
-    system.prefix_sharing =
-        sharing->choice<PrefixSharing>("prefix sharing", kPrefixSharingNames);
+    system.prefix_sharing = sharing->choice<PrefixSharing>("prefix sharing", kPrefixSharingNames);
   }
   if (const auto laws = map.find("step_laws")) {
     const ConfigMap by_law(*laws);

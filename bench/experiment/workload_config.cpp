@@ -38,8 +38,8 @@ void read_file(const ConfigMap& map, WorkloadSpec& spec) {
   if (!config.file.empty()) return;
   const auto optional = map.find("optional");
   if (!optional || !optional->boolean()) {
-    file->fail(fmt::format("no file '{}' beside this one, in $KVSTOW_TRACES or in a traces folder",
-                           name));
+    file->fail(
+        fmt::format("no file '{}' beside this one, in $KVSTOW_TRACES or in a traces folder", name));
   }
   spec.missing_file = name;
 }
@@ -47,12 +47,28 @@ void read_file(const ConfigMap& map, WorkloadSpec& spec) {
 }  // namespace
 
 WorkloadSpec read_workload(const ConfigNode& node) {
-  const ConfigMap map(
-      node, {"lengths", "dataset", "prompt_tokens", "output_tokens", "file", "optional",
-             "file_format", "shuffle", "file_rows", "chars_per_token", "arrivals", "rate_per_s",
-             "burstiness", "quantum_s", "max_requests", "over_limit", "decodings", "scenario",
-             "prefix_tokens", "new_conversation_probability", "history_limit_tokens",
-             "output_limit_tokens"});
+  const ConfigMap map(node, {"lengths",
+                             "dataset",
+                             "prompt_tokens",
+                             "output_tokens",
+                             "file",
+                             "optional",
+                             "file_format",
+                             "shuffle",
+                             "file_rows",
+                             "chars_per_token",
+                             "arrivals",
+                             "rate_per_s",
+                             "burstiness",
+                             "quantum_s",
+                             "max_requests",
+                             "over_limit",
+                             "decodings",
+                             "scenario",
+                             "prefix_tokens",
+                             "new_conversation_probability",
+                             "history_limit_tokens",
+                             "output_limit_tokens"});
   WorkloadSpec spec;
   WorkloadConfig& config = spec.config;
   const auto with = [&](std::string_view key, auto&& read) {

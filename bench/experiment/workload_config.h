@@ -10,8 +10,8 @@ namespace kvstow {
 
 struct WorkloadSpec {
   WorkloadConfig config;
-  std::string dataset;        // label: the length law's name unless the file gives another
-  std::string missing_file;   // set where an `optional` file is not there: skip what needs it
+  std::string dataset;       // label: the length law's name unless the file gives another
+  std::string missing_file;  // set where an `optional` file is not there: skip what needs it
 };
 
 [[nodiscard]] WorkloadSpec read_workload(const ConfigNode& node);

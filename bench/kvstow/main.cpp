@@ -68,12 +68,14 @@ int run(int argc, char** argv) {
 
   std::string kind;
   CLI::App* const list = app.add_subcommand("list", "Names that experiment files may use");
-  list->add_option("KIND", kind,
-                   "allocators, systems, models, devices, workloads or experiments; all by default");
+  list->add_option(
+      "KIND", kind,
+      "allocators, systems, models, devices, workloads or experiments; all by default");
   list->callback([&] { code = list_command(kind); });
 
   std::string directory;
-  CLI::App* const report = app.add_subcommand("report", "Figures, tables and report.html of results");
+  CLI::App* const report =
+      app.add_subcommand("report", "Figures, tables and report.html of results");
   report->add_option("DIR", directory, "Results directory of `run`")->required();
   report->callback([&] { code = analysis_command("report.py", {directory}); });
 

@@ -28,8 +28,8 @@ void print_server(const ResolvedPoint& point) {
 void print_system(const ResolvedPoint& point) {
   const FitCount fit = count_fitting(point);
   const PoolConfig pool = pool_config(point);
-  fmt::print("  {:<20}{:>7}{:>9}{:>13}{:>11}{:>13}\n", point.system.name,
-             pool.block_tokens.count(), format_count(pool.device_slots / pool.block_tokens),
+  fmt::print("  {:<20}{:>7}{:>9}{:>13}{:>11}{:>13}\n", point.system.name, pool.block_tokens.count(),
+             format_count(pool.device_slots / pool.block_tokens),
              format_bytes(fit.metadata.count()), fit.admitted, fit.full_length);
 }
 
@@ -39,7 +39,8 @@ int plan_command(const std::string& file) {
   const Experiment experiment = read_experiment(experiment_file(file));
   fmt::print("{}: {}\n{} points are listed", experiment.name, experiment.title,
              experiment.listed_points());
-  fmt::print("{}\n", experiment.search.extend_until_s_per_token > 0 ? "; the search adds more" : "");
+  fmt::print("{}\n",
+             experiment.search.extend_until_s_per_token > 0 ? "; the search adds more" : "");
   for (const std::string& line : experiment.skipped) fmt::print("{}\n", line);
   std::string server;
   std::set<std::string> seen;

@@ -19,7 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<Experiment> read_all(const std::vector<std::string>& files, const ReadOptions& options) {
+std::vector<Experiment> read_all(const std::vector<std::string>& files,
+                                 const ReadOptions& options) {
   std::vector<Experiment> experiments;
   std::set<std::string> names;
   for (const std::string& argument : files) {
@@ -74,8 +75,9 @@ int run_command(const RunArguments& arguments) {
   const Store store(arguments.out);
   ProgressPrinter printer;
   RunOptions options;
-  options.jobs = arguments.jobs > 0 ? arguments.jobs
-                                    : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  options.jobs = arguments.jobs > 0
+                     ? arguments.jobs
+                     : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   options.on_progress = [&](const Progress& progress) { printer.show(progress); };
   const RunReport report = run_experiments(experiments, store, options);
   printer.finish();

@@ -33,7 +33,7 @@ struct SequenceGroup {
   Seconds paused_at = -1;  // time of the last token before a preemption; -1: not paused
   int preemptions = 0;
   Tokens recomputed{0};  // tokens computed again after preemptions
-  GroupTail tail;        // the ledger's; whoever takes the group's memory away or ends it clears it
+  GroupTail tail{};      // the ledger's; whoever takes the group's memory away or ends it clears it
 
   // The true length each sequence is heading for. (Its last output token is never fed back, so one
   // slot less is filled; the paper counts it, section 6.1, and so do we.)
