@@ -46,6 +46,7 @@ bool IterationScheduler::add(SequenceGroup& group) {
 void IterationScheduler::schedule(Step& step) {
   preempted_.clear();
   swapped_out_ = false;
+  for (SequenceGroup* holder : holders_) holder->generated = Tokens(1);  // computed by now
   grow_running(step);
   if (!swapped_out_) swap_in(step);
   if (swapped_.empty()) admit_waiting(step);
@@ -123,7 +124,8 @@ void IterationScheduler::admit_waiting(Step& step) {
     AdmitRequest request = request_for(group);
     share_prefix(group.request, request, step);
     const Tokens to_compute = request.prompt - request.prefix_tokens;
-    if (batched + to_compute > config_.max_batched_tokens) break;
+    // A recomputed prompt may have outgrown the budget: it then runs alone.
+    if (batched > Tokens(0) && batched + to_compute > config_.max_batched_tokens) break;
     const auto running = static_cast<std::int64_t>(running_.size());
     if (running + group.width() > config_.max_sequences) break;
     const AllocResult result = allocator_.admit(request, step.plan);
@@ -154,20 +156,25 @@ void IterationScheduler::admit_waiting(Step& step) {
 
 void IterationScheduler::share_prefix(const Request& request, AdmitRequest& admission, Step& step) {
   if (config_.prefix == PrefixSharing::none || !request.prefix.valid()) return;
-  Tokens length = request.prefix_tokens;
-  if (config_.prefix == PrefixSharing::whole_blocks) {
-    length -= Tokens(length % config_.block_tokens);
-  }
+  const Tokens whole = request.prefix_tokens - Tokens(request.prefix_tokens % config_.block_tokens);
+  const Tokens length =
+      config_.prefix == PrefixSharing::whole_blocks ? whole : request.prefix_tokens;
   if (length == Tokens(0)) return;
-  admission.prefix = prefix_holder(request, length, step);
-  if (admission.prefix.valid()) admission.prefix_tokens = length;
+  const SequenceGroup* holder = prefix_holder(request, length, step);
+  if (holder == nullptr) return;
+  // Copies run before the step computes anything, so a partial block can be copied only from a
+  // prefix that an earlier step has computed.
+  const bool computed = holder->generated > Tokens(0);
+  admission.prefix_tokens = computed ? length : whole;
+  if (admission.prefix_tokens > Tokens(0)) admission.prefix = holder->sequences.front();
 }
 
 // The sequence that keeps a prefix resident for the whole run. The first request that wants it pays
 // for computing it; none while there is no room for it.
-SeqId IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length, Step& step) {
+const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length,
+                                                       Step& step) {
   if (const auto found = prefixes_.find(wanted_by.prefix); found != prefixes_.end()) {
-    return found->second.sequences.front();
+    return &found->second;
   }
   const SeqId seq = seq_ids_.take();
   const AdmitRequest admission{.group = std::span(&seq, 1),
@@ -176,14 +183,14 @@ SeqId IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length,
                                .keep_free = config_.keep_free};
   if (allocator_.admit(admission, step.plan).status != AllocStatus::ok) {
     seq_ids_.give_back(seq);
-    return SeqId();
+    return nullptr;
   }
   SequenceGroup& holder = prefixes_[wanted_by.prefix];
   holder.request = wanted_by;
-  holder.request.prompt = holder.request.prefix_tokens = holder.length = holder.expected_total =
-      length;
+  holder.request.prompt = holder.request.prefix_tokens = length;
   holder.request.output = Tokens(0);
   holder.sequences = {seq};
+  holder.length = holder.expected_total = length;
   holders_.push_back(&holder);
   step.groups.push_back({.request = &holder.request,
                          .sequences = holder.sequences,
@@ -191,7 +198,7 @@ SeqId IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length,
                          .count = length,
                          .shared = false});
   step.totals.prompt_tokens += length;
-  return seq;
+  return &holder;
 }
 
 void IterationScheduler::complete(std::vector<SequenceGroup*>& finished) {

@@ -68,7 +68,7 @@ class IterationScheduler final : public Scheduler {
   [[nodiscard]] AdmitRequest request_for(const SequenceGroup&) const;
   void share_prefix(const Request&, AdmitRequest&, Step&);
   [[nodiscard]] bool swaps(const SequenceGroup&) const;
-  [[nodiscard]] SeqId prefix_holder(const Request&, Tokens length, Step&);
+  [[nodiscard]] const SequenceGroup* prefix_holder(const Request&, Tokens length, Step&);
 
   IterationConfig config_;
   KvAllocator& allocator_;

@@ -1,0 +1,96 @@
+// The laws of bench/devices give back the constants they were made from.
+#include <gtest/gtest.h>
+
+#include "core/config/device_config.h"
+#include "core/config/model_config.h"
+
+namespace kvstow {
+namespace {
+
+const std::string kRoot = std::string(KVSTOW_SOURCE_DIR) + "/bench/";
+
+StepLaw law_of(const std::string& device, const std::string& law, const std::string& model,
+               bool fitted = true) {
+  const ModelConfig config = read_model(ConfigNode::load_file(kRoot + "models/" + model + ".yaml"));
+  const DeviceProfile profile =
+      read_device(ConfigNode::load_file(kRoot + "devices/" + device + ".yaml"));
+  const ModelShape shape{.name = model,
+                         .layers = config.layers,
+                         .hidden = config.hidden,
+                         .parameters = config.parameters,
+                         .element_bytes = config.element_bytes,
+                         .kv_bytes_per_token = config.kv_bytes_per_token(),
+                         .tensor_parallel = config.server(device)->tensor_parallel};
+  return make_step_law(profile, law, shape, fitted);
+}
+
+Step decode_step(std::int64_t sequences, std::int64_t context) {
+  Step step;
+  step.totals = {.groups = sequences,
+                 .sequences = sequences,
+                 .prompt_tokens = Tokens(0),
+                 .decode_tokens = Tokens(sequences),
+                 .kv_read = Tokens(sequences * context),
+                 .recomputed = Tokens(0)};
+  return step;
+}
+
+// PAPER, section 7 of the specification: the max form for OPT-13B on one A100-40GB.
+TEST(StepLaw, MaxFormOfOpt13b) {
+  const StepLaw law = law_of("a100-40gb", "max", "opt-13b");
+  EXPECT_NEAR(law.fixed, 8.6e-3, 1e-5);
+  EXPECT_NEAR(law.per_group, 0.27e-3, 1e-9);
+  EXPECT_NEAR(law.per_sequence, 0.08e-3, 1e-9);
+  EXPECT_NEAR(law.weight_read, 18.4e-3, 1e-5);
+  EXPECT_NEAR(law.per_token, 0.137e-3, 1e-7);
+  EXPECT_NEAR(law.per_kv_token, 0.66e-6, 1e-9);
+}
+
+TEST(StepLaw, LinearFormOfOpt13b) {
+  const StepLaw law = law_of("a100-40gb", "linear", "opt-13b");
+  EXPECT_NEAR(law.fixed + law.weight_read, 27e-3, 1e-5);
+  EXPECT_NEAR(law.per_token, 0.13e-3, 1e-7);
+  EXPECT_NEAR(law.per_kv_token, 0.66e-6, 1e-9);
+}
+
+TEST(StepLaw, FasterTransformerOfOpt13b) {
+  const StepLaw law = law_of("a100-40gb", "faster-transformer", "opt-13b");
+  EXPECT_NEAR(law.fixed + law.weight_read, 19.5e-3, 1e-5);
+  EXPECT_NEAR(law.per_kv_token, 0.7e-6, 1e-9);
+  EXPECT_NEAR(law.per_token, 0.13e-3, 1e-7);
+}
+
+// The one fitted factor of each larger model is fitted to its low-load step and to nothing else.
+TEST(StepLaw, LowLoadStepOfLargerModels) {
+  const Step low_load = decode_step(2, 460);
+  EXPECT_NEAR(law_of("a100-40gb", "max", "opt-66b").step_time(low_load), 53e-3, 0.5e-3);
+  EXPECT_NEAR(law_of("a100-80gb", "max", "opt-175b").step_time(low_load), 86e-3, 0.5e-3);
+  EXPECT_NEAR(law_of("a100-40gb", "faster-transformer", "opt-66b").fixed, 33e-3, 0.1e-3);
+  EXPECT_NEAR(law_of("a100-80gb", "faster-transformer", "opt-175b").fixed, 40e-3, 0.1e-3);
+  const StepLaw unfitted = law_of("a100-40gb", "max", "opt-66b", false);
+  EXPECT_LT(unfitted.fixed, law_of("a100-40gb", "max", "opt-66b").fixed);
+}
+
+// Fig. 19a: 256 tokens, one copy for each block, layer and part.
+TEST(StepLaw, LinkOfFig19a) {
+  StepLaw law = law_of("a100-40gb", "max", "opt-13b");
+  law.link.copies_per_block = 80;
+  law.block_tokens = Tokens(1);
+  EXPECT_NEAR(law.link_time(Tokens(256), Tokens(0)), 82.0e-3, 0.05 * 82e-3);
+  EXPECT_NEAR(law.link_time(Tokens(256), Tokens(256)), 137.4e-3, 0.05 * 137.4e-3);
+  law.block_tokens = Tokens(256);
+  EXPECT_NEAR(law.link_time(Tokens(256), Tokens(0)), 17.3e-3, 0.05 * 17.3e-3);
+}
+
+TEST(StepLaw, SwapsHideBehindTheStepInTheMaxForm) {
+  const StepLaw law = law_of("a100-40gb", "max", "opt-13b");
+  Step step = decode_step(1, 100);
+  const Seconds alone = law.step_time(step);
+  step.plan.swap_out(Slot(0), Slot(0), Tokens(16));
+  EXPECT_EQ(law.step_time(step), alone);
+  step.plan.swap_out(Slot(16), Slot(16), Tokens(1024));
+  EXPECT_EQ(law.step_time(step), law.link_time(Tokens(0), Tokens(1040)));
+}
+
+}  // namespace
+}  // namespace kvstow
