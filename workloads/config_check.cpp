@@ -27,9 +27,9 @@ void check_lengths(const WorkloadConfig& c) {
   require(c.max_model_len > Tokens(1), "max_model_len: must be at least 2 tokens, is {}",
           c.max_model_len.count());
   if (c.lengths == LengthLaw::fixed) {
-    require(c.fixed_prompt > Tokens(0), "fixed_prompt: must be at least one token, is {}",
+    require(c.fixed_prompt > Tokens(0), "prompt_tokens: must be at least one token, is {}",
             c.fixed_prompt.count());
-    require(c.fixed_output > Tokens(0), "fixed_output: must be at least one token, is {}",
+    require(c.fixed_output > Tokens(0), "output_tokens: must be at least one token, is {}",
             c.fixed_output.count());
     require_not_negative(c.output_cv, "output_cv");
   }
@@ -96,14 +96,15 @@ void check_scenario(const WorkloadConfig& c) {
             c.prefix_tokens.count(), c.max_model_len.count());
   }
   if (c.scenario == Scenario::chatbot) {
-    require(c.p_new >= 0 && c.p_new <= 1, "p_new: must be a probability, is {}", c.p_new);
-    require(c.history_limit > Tokens(0), "history_limit: must be at least one token, is {}",
+    require(c.p_new >= 0 && c.p_new <= 1,
+            "new_conversation_probability: must be a probability, is {}", c.p_new);
+    require(c.history_limit > Tokens(0), "history_limit_tokens: must be at least one token, is {}",
             c.history_limit.count());
-    require(c.output_limit > Tokens(0), "output_limit: must be at least one token, is {}",
+    require(c.output_limit > Tokens(0), "output_limit_tokens: must be at least one token, is {}",
             c.output_limit.count());
     require(c.history_limit + c.output_limit <= c.max_model_len,
-            "history_limit: {} + output_limit {} exceed max_model_len {}", c.history_limit.count(),
-            c.output_limit.count(), c.max_model_len.count());
+            "history_limit_tokens: {} + output_limit_tokens {} exceed max_model_len {}",
+            c.history_limit.count(), c.output_limit.count(), c.max_model_len.count());
   }
 }
 

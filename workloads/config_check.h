@@ -5,7 +5,7 @@
 
 namespace kvstow {
 
-// InputError "workload.KEY: what" for the first thing that is wrong.
+// InputError "workload.KEY: what" for the first thing that is wrong; KEY as in an experiment file.
 void check_workload(const WorkloadConfig& config);
 
 // Tokens that the scenario puts before every drawn prompt.

@@ -53,9 +53,9 @@ TEST(BadInput, ConfigsNameTheirKey) {
       {"quantum_s: must be a number from 0, is -0.01", [](C& c) { c.quantum_s = -0.01; }},
       {"burstiness: must be a positive number, is 0",
        [](C& c) { c.arrivals = ArrivalLaw::gamma, c.burstiness = 0; }},
-      {"fixed_prompt: must be at least one token, is 0",
+      {"prompt_tokens: must be at least one token, is 0",
        [](C& c) { c.lengths = LengthLaw::fixed, c.fixed_output = Tokens(1); }},
-      {"fixed_output: must be at least one token, is -5",
+      {"output_tokens: must be at least one token, is -5",
        [](C& c) {
          c.lengths = LengthLaw::fixed, c.fixed_prompt = Tokens(1), c.fixed_output = Tokens(-5);
        }},
@@ -103,11 +103,11 @@ TEST(BadInput, ConfigsNameTheirKey) {
        [](C& c) { c.scenario = Scenario::shared_prefix; }},
       {"prefix_tokens: 2047 leave no room",
        [](C& c) { c.scenario = Scenario::shared_prefix, c.prefix_tokens = Tokens(2047); }},
-      {"p_new: must be a probability, is 1.5",
+      {"new_conversation_probability: must be a probability, is 1.5",
        [](C& c) { c.scenario = Scenario::chatbot, c.p_new = 1.5; }},
-      {"p_new: must be a probability, is nan",
+      {"new_conversation_probability: must be a probability, is nan",
        [=](C& c) { c.scenario = Scenario::chatbot, c.p_new = kNan; }},
-      {"history_limit: 1024 + output_limit 1016 exceed max_model_len 1024",
+      {"history_limit_tokens: 1024 + output_limit_tokens 1016 exceed max_model_len 1024",
        [](C& c) { c.scenario = Scenario::chatbot, c.max_model_len = Tokens(1024); }},
   };
   ASSERT_EQ(complaint(good()), "");

@@ -144,7 +144,9 @@ TEST_F(RealTraces, MultiTurnKeepsItsSessions) {
   WorkloadConfig config = config_of("sharegpt_multiturn_8k.csv");
   config.max_model_len = Tokens(8192);
   std::set<std::uint32_t> sessions;
-  for (const Request& request : trace_of(config)) sessions.insert(request.session);
+  auto workload = make_workload(config, 1);
+  while (const auto request = workload->next()) sessions.insert(request->session);
+  EXPECT_NEAR(workload->report().mean_output(), 460, 5);
   EXPECT_EQ(sessions.size(), 5'678);
   EXPECT_EQ(*sessions.begin(), 1);
 }

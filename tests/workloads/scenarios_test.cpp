@@ -1,3 +1,4 @@
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <map>
@@ -85,16 +86,23 @@ TEST(Chatbot, PromptIsTheCutHistoryWithTheQuery) {
   EXPECT_TRUE(cut) << "no conversation grew beyond the cut";
 }
 
-TEST(Chatbot, OutputIsCut) {
-  WorkloadConfig config = chatbot(LengthLaw::sharegpt, 0.5);
-  bool cut = false;
-  for (const Request& r : trace_of(config)) {
-    ASSERT_LE(r.prompt, Tokens(1024));
-    ASSERT_LE(r.output, Tokens(1016));
-    ASSERT_GE(r.session, 1);
-    cut |= r.output == Tokens(1016);
+TEST(Chatbot, LengthsAreCut) {
+  for (const double p_new : {0.5, 0.1}) {
+    std::int64_t cut_prompts = 0, cut_outputs = 0;
+    auto workload = make_workload(chatbot(LengthLaw::sharegpt, p_new), 1);
+    while (const auto request = workload->next()) {
+      ASSERT_LE(request->prompt, Tokens(1024));
+      ASSERT_LE(request->output, Tokens(1016));
+      ASSERT_GE(request->session, 1);
+      cut_prompts += request->prompt == Tokens(1024);
+      cut_outputs += request->output == Tokens(1016);
+    }
+    EXPECT_GT(cut_outputs, 0);
+    EXPECT_GT(cut_prompts, cut_outputs);
+    fmt::print("[ measured ] chatbot p_new {}: means {:.0f} / {:.0f}, {:.0f} % of prompts cut\n",
+               p_new, workload->report().mean_prompt(), workload->report().mean_output(),
+               100.0 * double(cut_prompts) / kRequests);
   }
-  EXPECT_TRUE(cut);
 }
 
 TEST(Chatbot, StartsAndContinuesAsAsked) {
