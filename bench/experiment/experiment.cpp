@@ -19,12 +19,6 @@ std::vector<std::string> with_settings(std::vector<std::string> keys) {
   return keys;
 }
 
-void take_settings(const ConfigMap& map, Settings& settings) {
-  for (const std::string& name : setting_names()) {
-    if (const auto value = map.find(name)) settings.insert_or_assign(name, *value);
-  }
-}
-
 SearchConfig read_search(const ConfigNode& node) {
   const ConfigMap map(
       node, {"extend_until_s_per_token", "refine_s_per_token", "refine_share", "capacity_shares"});
@@ -47,6 +41,22 @@ SearchConfig read_search(const ConfigNode& node) {
     }
   }
   return search;
+}
+
+// What an experiment or a panel of it says for all its curves.
+struct Scope {
+  std::string panel;
+  std::string figure;
+  Settings settings;
+  SearchConfig search;
+  ConfigNode where;
+};
+
+void take_scope(const ConfigMap& map, Scope& scope) {
+  for (const std::string& name : setting_names()) {
+    if (const auto value = map.find(name)) scope.settings.insert_or_assign(name, *value);
+  }
+  if (const auto search = map.find("search")) scope.search = read_search(*search);
 }
 
 std::vector<Axes> read_sweeps(const ConfigNode& node) {
@@ -84,69 +94,60 @@ class Reader {
                                              "sweep", "panels"}));
     experiment_.name = map.at("name").text();
     experiment_.title = map.at("title").text();
-    if (const auto figure = map.find("figure")) experiment_.figure = figure->text();
     if (const auto seed = map.find("seed")) {
       experiment_.seed = static_cast<std::uint64_t>(seed->integer_at_least(0));
     }
     if (const auto repeats = map.find("repeats")) {
       experiment_.repeats = static_cast<int>(repeats->integer_at_least(1));
     }
-    if (const auto search = map.find("search")) experiment_.search = read_search(*search);
-    Settings settings;
-    take_settings(map, settings);
+    Scope scope{.panel = "", .figure = "", .settings = {}, .search = {}, .where = file};
+    if (const auto figure = map.find("figure")) scope.figure = figure->text();
+    take_scope(map, scope);
     const auto sweep = map.find("sweep");
     const auto panels = map.find("panels");
     if (!panels) {
-      expand_sweeps(settings, "", sweep ? *sweep : map.at("sweep"), file);
+      expand_sweeps(scope, map.at("sweep"));
     } else {
-      for (const ConfigNode& panel : panels->items()) read_panel(panel, settings, sweep);
+      for (const ConfigNode& panel : panels->items()) read_panel(panel, scope, sweep);
     }
     scan_traces();
   }
 
  private:
-  void read_panel(const ConfigNode& node, Settings settings,
+  void read_panel(const ConfigNode& node, Scope scope,
                   const std::optional<ConfigNode>& default_sweep) {
-    const ConfigMap map(node, with_settings({"panel", "figure", "sweep"}));
-    take_settings(map, settings);
-    const std::string outer = experiment_.figure;
-    if (const auto figure = map.find("figure")) experiment_.figure = figure->text();
+    const ConfigMap map(node, with_settings({"panel", "figure", "search", "sweep"}));
+    scope.panel = map.at("panel").text();
+    scope.where = node;
+    if (const auto figure = map.find("figure")) scope.figure = figure->text();
+    take_scope(map, scope);
     const auto sweep = map.find("sweep");
-    expand_sweeps(settings, map.at("panel").text(),
-                  sweep || !default_sweep ? map.at("sweep") : *default_sweep, node);
-    experiment_.figure = outer;
+    expand_sweeps(scope, sweep || !default_sweep ? map.at("sweep") : *default_sweep);
   }
 
-  void expand_sweeps(const Settings& settings, const std::string& panel, const ConfigNode& sweep,
-                     const ConfigNode& where) {
-    for (const Axes& axes : read_sweeps(sweep)) expand(axes, 0, settings, panel, where);
+  void expand_sweeps(const Scope& scope, const ConfigNode& sweep) {
+    for (const Axes& axes : read_sweeps(sweep)) expand(axes, 0, scope);
   }
 
   // The cross product of all axes but the rate, one curve each.
-  void expand(const Axes& axes, std::size_t axis, const Settings& settings,
-              const std::string& panel, const ConfigNode& where) {
-    if (axis == axes.size()) return add_curve(axes, settings, panel, where);
+  void expand(const Axes& axes, std::size_t axis, Scope scope) {
+    if (axis == axes.size()) return add_curve(axes, scope);
     const auto& [name, values] = axes[axis];
-    if (name == "rate_per_s") {
-      Settings with = settings;
-      with.insert_or_assign(name, values.front());
-      return expand(axes, axis + 1, with, panel, where);
-    }
+    const bool one_curve = name == "rate_per_s";
     for (const ConfigNode& value : values) {
-      Settings with = settings;
-      with.insert_or_assign(name, value);
-      expand(axes, axis + 1, with, panel, where);
+      scope.settings.insert_or_assign(name, value);
+      expand(axes, axis + 1, scope);
+      if (one_curve) return;
     }
   }
 
-  void add_curve(const Axes& axes, const Settings& settings, const std::string& panel,
-                 const ConfigNode& where) {
-    DraftPoint draft = draft_point(settings, library_, where);
-    if (!draft.missing_file.empty()) return skip(draft.missing_file, panel);
-    Curve curve{std::move(draft.point), {}};
+  void add_curve(const Axes& axes, const Scope& scope) {
+    DraftPoint draft = draft_point(scope.settings, library_, scope.where);
+    if (!draft.missing_file.empty()) return skip(draft.missing_file, scope.panel);
+    Curve curve{.base = std::move(draft.point), .rates = {}, .search = scope.search};
     curve.base.labels.experiment = experiment_.name;
-    curve.base.labels.figure = experiment_.figure;
-    curve.base.labels.panel = panel;
+    curve.base.labels.figure = scope.figure;
+    curve.base.labels.panel = scope.panel;
     curve.base.workload.duration_s *= options_.reduced;
     curve.base.window_from_s *= options_.reduced;
     curve.base.window_to_s *= options_.reduced;
@@ -190,6 +191,12 @@ std::size_t Experiment::listed_points() const {
     points += std::max<std::size_t>(curve.rates.size(), 1) * static_cast<std::size_t>(repeats);
   }
   return points;
+}
+
+bool Experiment::searches() const {
+  return std::any_of(curves.begin(), curves.end(), [](const Curve& curve) {
+    return curve.search.extend_until_s_per_token > 0 || !curve.search.refine_s_per_token.empty();
+  });
 }
 
 Experiment read_experiment(const std::string& path, const ReadOptions& options) {

@@ -14,21 +14,22 @@ namespace kvstow {
 struct Curve {
   ResolvedPoint base;
   std::vector<double> rates;  // ascending; empty where the workload has no rate to sweep
+  SearchConfig search;
 };
 
 struct Experiment {
   std::string name;
-  std::string figure;
   std::string title;
   std::string file;
   std::uint64_t seed = 1;
   int repeats = 1;  // seeds seed, seed + 1, ...
-  SearchConfig search;
   std::vector<Curve> curves;
   std::vector<std::string> skipped;  // why parts were left out, one line each
 
   // The runs that are known before anything is measured.
   [[nodiscard]] std::size_t listed_points() const;
+  // Whether a search may add more.
+  [[nodiscard]] bool searches() const;
 };
 
 struct ReadOptions {

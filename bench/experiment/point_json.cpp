@@ -184,7 +184,10 @@ json labels_json(const ResolvedPoint& point) {
   if (point.workload.scenario == Scenario::shared_prefix) {
     out["prefix_tokens"] = point.workload.prefix_tokens.count();
   }
-  for (const auto& [name, value] : labels.extra) out[name] = value;
+  for (const auto& [name, text] : labels.extra) {
+    const json number = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    out[name] = number.is_number() ? number : json(text);
+  }
   return out;
 }
 

@@ -76,7 +76,7 @@ class Runner {
         rates = {SearchRate{}};
         state.done = true;
       } else {
-        rates = next_rates(experiment.search, state.curve->rates, state.measured);
+        rates = next_rates(state.curve->search, state.curve->rates, state.measured);
         state.done = rates.empty() || rates.back().capacity_share > 0;
       }
       for (const SearchRate& rate : rates) {

@@ -39,8 +39,7 @@ int plan_command(const std::string& file) {
   const Experiment experiment = read_experiment(experiment_file(file));
   fmt::print("{}: {}\n{} points are listed", experiment.name, experiment.title,
              experiment.listed_points());
-  fmt::print("{}\n",
-             experiment.search.extend_until_s_per_token > 0 ? "; the search adds more" : "");
+  fmt::print("{}\n", experiment.searches() ? "; the search adds more" : "");
   for (const std::string& line : experiment.skipped) fmt::print("{}\n", line);
   std::string server;
   std::set<std::string> seen;

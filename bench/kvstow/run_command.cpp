@@ -61,7 +61,7 @@ std::string experiment_file(const std::string& argument) {
 int validate_command(const std::vector<std::string>& files) {
   for (const Experiment& experiment : read_all(files, {})) {
     fmt::print("{}: good, {} points{}\n", experiment.file, experiment.listed_points(),
-               experiment.search.extend_until_s_per_token > 0 ? " and what the search adds" : "");
+               experiment.searches() ? " and what the search adds" : "");
   }
   return 0;
 }
