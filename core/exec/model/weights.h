@@ -1,0 +1,29 @@
+// Where a model's weights come from: a Hugging Face checkpoint, or a seed.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/exec/model/transformer.h"
+
+namespace kvstow {
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // Fills `out` with a tensor in f32, row-major. REQUIRES: out.size() == spec.elements().
+  virtual void read(const TensorSpec&, std::span<float> out) const = 0;
+};
+
+// DIR/model.safetensors, or the shards that DIR/model.safetensors.index.json lists. Memory-mapped;
+// tensors are checked when they are read. Throws InputError naming file and tensor.
+[[nodiscard]] std::unique_ptr<WeightSource> open_checkpoint(const std::string& directory);
+
+// Uniform weights of any shape: a matrix [out, in] with variance 1 / in, so that activations keep
+// their size through the layers; embeddings with variance 1 / hidden, small enough that a token
+// does not simply predict itself through tied embeddings; norm weights around 1. Each tensor has
+// its own stream (its name), so one of them does not depend on the others.
+[[nodiscard]] std::unique_ptr<WeightSource> random_weights(std::uint64_t seed);
+
+}  // namespace kvstow
