@@ -34,10 +34,9 @@ class Arena {
   [[nodiscard]] virtual bool can_extend(BlockRun, std::int64_t blocks) const = 0;
   virtual BlockRun extend(BlockRun, std::int64_t blocks) = 0;
 
-  // Length of the run that a request gets: at least `blocks`.
+  // Length of the run that a request gets: at least `blocks`; 0 where no arena of this kind grants
+  // it. An empty arena holds any number of equal runs that together are no longer than total().
   [[nodiscard]] virtual std::int64_t granted(std::int64_t blocks) const = 0;
-  // How many runs of granted(blocks) an empty arena holds.
-  [[nodiscard]] virtual std::int64_t runs_when_empty(std::int64_t blocks) const = 0;
 
   [[nodiscard]] virtual std::int64_t total() const = 0;
   [[nodiscard]] virtual std::int64_t free() const = 0;

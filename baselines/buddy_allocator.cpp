@@ -2,18 +2,18 @@
 
 #include "baselines/buddy_arena.h"
 #include "baselines/extent_allocator.h"
-#include "core/kv/whole_blocks.h"
+#include "core/kv/block_size.h"
 
 namespace kvstow {
 
 std::unique_ptr<KvAllocator> make_buddy_allocator(const PoolConfig& config) {
+  const BlockSize block(config.block_tokens);
+  if (config.max_sequence < Tokens(1)) throw InputError("max_sequence must be at least 1");
   const auto arena = [&](Tokens slots) {
-    const std::int64_t blocks = whole_blocks(slots, config.block_tokens);
-    if (config.max_sequence < Tokens(1)) throw InputError("max_sequence must be at least 1");
-    return std::make_unique<BuddyArena>(
-        blocks, ceil_div(config.max_sequence.count(), config.block_tokens.count()));
+    return std::make_unique<BuddyArena>(block.whole_blocks(slots),
+                                        block.blocks_for(config.max_sequence.count()));
   };
-  return std::make_unique<ExtentAllocator>("buddy", config.block_tokens, arena(config.device_slots),
+  return std::make_unique<ExtentAllocator>("buddy", block, arena(config.device_slots),
                                            arena(config.host_slots));
 }
 

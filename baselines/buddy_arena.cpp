@@ -119,12 +119,8 @@ BlockRun BuddyArena::extend(BlockRun run, std::int64_t blocks) {
 }
 
 std::int64_t BuddyArena::granted(std::int64_t blocks) const {
-  return std::int64_t{1} << order_for(blocks);
-}
-
-std::int64_t BuddyArena::runs_when_empty(std::int64_t blocks) const {
   const int order = order_for(blocks);
-  return order > largest_order_ ? 0 : total_ >> order;
+  return order > largest_order_ ? 0 : std::int64_t{1} << order;
 }
 
 std::int64_t BuddyArena::free_chunks(int order) const {

@@ -27,7 +27,6 @@ class BuddyArena final : public Arena {
   [[nodiscard]] bool can_extend(BlockRun, std::int64_t blocks) const override;
   BlockRun extend(BlockRun, std::int64_t blocks) override;
   [[nodiscard]] std::int64_t granted(std::int64_t blocks) const override;
-  [[nodiscard]] std::int64_t runs_when_empty(std::int64_t blocks) const override;
   [[nodiscard]] std::int64_t total() const override { return total_; }
   [[nodiscard]] std::int64_t free() const override { return free_; }
   [[nodiscard]] Bytes metadata() const override;

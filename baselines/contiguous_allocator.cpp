@@ -2,17 +2,18 @@
 
 #include "baselines/contiguous_arena.h"
 #include "baselines/extent_allocator.h"
-#include "core/kv/whole_blocks.h"
+#include "core/kv/block_size.h"
 
 namespace kvstow {
 
 namespace {
 
 std::unique_ptr<KvAllocator> make(std::string_view name, Fit fit, const PoolConfig& config) {
+  const BlockSize block(config.block_tokens);
   const auto arena = [&](Tokens slots) {
-    return make_contiguous_arena(fit, whole_blocks(slots, config.block_tokens));
+    return make_contiguous_arena(fit, block.whole_blocks(slots));
   };
-  return std::make_unique<ExtentAllocator>(name, config.block_tokens, arena(config.device_slots),
+  return std::make_unique<ExtentAllocator>(name, block, arena(config.device_slots),
                                            arena(config.host_slots));
 }
 

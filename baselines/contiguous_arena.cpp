@@ -66,9 +66,6 @@ class ContiguousArena final : public Arena {
   }
 
   [[nodiscard]] std::int64_t granted(std::int64_t blocks) const override { return blocks; }
-  [[nodiscard]] std::int64_t runs_when_empty(std::int64_t blocks) const override {
-    return total() / blocks;
-  }
   [[nodiscard]] std::int64_t total() const override {
     return static_cast<std::int64_t>(starts_.size());
   }

@@ -8,9 +8,9 @@
 
 namespace kvstow {
 
-ExtentAllocator::ExtentAllocator(std::string_view name, Tokens block_tokens,
+ExtentAllocator::ExtentAllocator(std::string_view name, BlockSize block,
                                  std::unique_ptr<Arena> device, std::unique_ptr<Arena> host)
-    : name_(name), block_tokens_(block_tokens.count()) {
+    : name_(name), block_(block) {
   device_.arena = std::move(device);
   host_.arena = std::move(host);
 }
@@ -28,12 +28,15 @@ const ExtentAllocator::Sequence& ExtentAllocator::known(SeqId id) const {
 }
 
 bool ExtentAllocator::fits_empty_pool(const AdmitRequest& request) const {
-  const Arena& arena = *device_.arena;
-  const auto members = static_cast<std::int64_t>(request.group.size());
-  const std::int64_t blocks = ceil_div(request.expected_total.count(), block_tokens_);
-  const std::int64_t keep_free = ceil_div(request.keep_free.count(), block_tokens_);
-  return members <= arena.runs_when_empty(blocks) &&
-         members * arena.granted(blocks) + keep_free <= arena.total();
+  return fits_empty_pool(static_cast<std::int64_t>(request.group.size()),
+                         block_.blocks_for(request.expected_total.count()),
+                         block_.blocks_for(request.keep_free.count()));
+}
+
+bool ExtentAllocator::fits_empty_pool(std::int64_t members, std::int64_t blocks,
+                                      std::int64_t keep_free) const {
+  const std::int64_t granted = device_.arena->granted(blocks);
+  return granted > 0 && members * granted + keep_free <= device_.arena->total();
 }
 
 // Fills runs_ with a run for each wanted length, or takes nothing.
@@ -54,11 +57,12 @@ AllocStatus ExtentAllocator::take_runs(Arena& arena, std::span<const std::int64_
 }
 
 AllocResult ExtentAllocator::admit(const AdmitRequest& request, MemPlan&) {
-  if (!fits_empty_pool(request)) return {AllocStatus::never};
-  const std::int64_t blocks = ceil_div(request.expected_total.count(), block_tokens_);
+  const std::int64_t blocks = block_.blocks_for(request.expected_total.count());
+  const std::int64_t keep_free = block_.blocks_for(request.keep_free.count());
+  const auto members = static_cast<std::int64_t>(request.group.size());
+  if (!fits_empty_pool(members, blocks, keep_free)) return {AllocStatus::never};
   wanted_.assign(request.group.size(), blocks);
-  const AllocStatus status =
-      take_runs(*device_.arena, wanted_, ceil_div(request.keep_free.count(), block_tokens_));
+  const AllocStatus status = take_runs(*device_.arena, wanted_, keep_free);
   if (status != AllocStatus::ok) return {status};
 
   for (std::size_t i = 0; i < request.group.size(); ++i) {
@@ -69,7 +73,7 @@ AllocResult ExtentAllocator::admit(const AdmitRequest& request, MemPlan&) {
     sequence = {};
     sequence.length = request.prompt.count();
     sequence.run = runs_[i];
-    sequence.capacity = runs_[i].length * block_tokens_;
+    sequence.capacity = runs_[i].length * block_.tokens();
     sequence.expected = blocks;
     device_.logical += sequence.length;
     ++device_.sequences;
@@ -100,7 +104,7 @@ AllocStatus ExtentAllocator::grow(std::span<const SeqId> group, Tokens new_lengt
 
 AllocStatus ExtentAllocator::grow_beyond(std::span<const SeqId> group, std::int64_t new_length) {
   Arena& arena = *device_.arena;
-  const std::int64_t blocks = ceil_div(new_length, block_tokens_);
+  const std::int64_t blocks = block_.blocks_for(new_length);
   std::int64_t more = 0;
   bool extensible = true;
   for (const SeqId id : group) {
@@ -114,7 +118,7 @@ AllocStatus ExtentAllocator::grow_beyond(std::span<const SeqId> group, std::int6
     Sequence& sequence = sequences_[id.index()];
     if (sequence.capacity >= new_length) continue;
     sequence.run = arena.extend(sequence.run, blocks);
-    sequence.capacity = sequence.run.length * block_tokens_;
+    sequence.capacity = sequence.run.length * block_.tokens();
     sequence.expected = blocks;
   }
   return AllocStatus::ok;
@@ -162,7 +166,7 @@ AllocStatus ExtentAllocator::swap_out(std::span<const SeqId> group, MemPlan& pla
 
 AllocStatus ExtentAllocator::swap_in(std::span<const SeqId> group, Tokens keep_free,
                                      MemPlan& plan) {
-  return move(group, Tier::host, Tier::device, ceil_div(keep_free.count(), block_tokens_), plan);
+  return move(group, Tier::host, Tier::device, block_.blocks_for(keep_free.count()), plan);
 }
 
 AllocStatus ExtentAllocator::move(std::span<const SeqId> group, Tier from, Tier to,
@@ -171,8 +175,7 @@ AllocStatus ExtentAllocator::move(std::span<const SeqId> group, Tier from, Tier 
   for (const SeqId id : group) {
     const Sequence& sequence = known(id);
     KVSTOW_DCHECK(sequence.tier == from, "the sequence is not in that tier");
-    wanted_.push_back(to == Tier::device ? sequence.expected
-                                         : ceil_div(sequence.length, block_tokens_));
+    wanted_.push_back(to == Tier::device ? sequence.expected : block_.blocks_for(sequence.length));
   }
   const AllocStatus status = take_runs(*tier(to).arena, wanted_, keep_free);
   if (status != AllocStatus::ok) return status;
@@ -189,7 +192,7 @@ AllocStatus ExtentAllocator::move(std::span<const SeqId> group, Tier from, Tier 
     --tier(from).sequences;
     ++tier(to).sequences;
     sequence.run = runs_[i];
-    sequence.capacity = sequence.run.length * block_tokens_;
+    sequence.capacity = sequence.run.length * block_.tokens();
     sequence.tier = to;
   }
   return AllocStatus::ok;
@@ -216,8 +219,8 @@ KvView ExtentAllocator::view(SeqId id) const {
 KvStats ExtentAllocator::stats(Tier t) const {
   const TierState& state = tier(t);
   KvStats stats;
-  stats.capacity = Tokens(state.arena->total() * block_tokens_);
-  stats.held = Tokens((state.arena->total() - state.arena->free()) * block_tokens_);
+  stats.capacity = Tokens(state.arena->total() * block_.tokens());
+  stats.held = Tokens((state.arena->total() - state.arena->free()) * block_.tokens());
   stats.live = Tokens(state.logical);
   stats.logical = Tokens(state.logical);
   stats.metadata = state.arena->metadata() +
@@ -227,7 +230,7 @@ KvStats ExtentAllocator::stats(Tier t) const {
 
 void ExtentAllocator::check_invariants(CheckLevel level) const {
   for (const TierState* state : {&device_, &host_}) {
-    const std::int64_t held = (state->arena->total() - state->arena->free()) * block_tokens_;
+    const std::int64_t held = (state->arena->total() - state->arena->free()) * block_.tokens();
     KVSTOW_CHECK(state->arena->free() >= 0 && state->logical >= 0 && state->logical <= held,
                  "live slots are held slots");
     KVSTOW_CHECK((state->sequences == 0) == (held == 0), "slots are held by sequences only");
@@ -243,7 +246,7 @@ void ExtentAllocator::check_invariants(CheckLevel level) const {
     for (const Sequence& sequence : sequences_) {
       if (sequence.length == 0 || sequence.tier != t) continue;
       KVSTOW_CHECK(sequence.length <= sequence.capacity &&
-                       sequence.capacity == sequence.run.length * block_tokens_,
+                       sequence.capacity == sequence.run.length * block_.tokens(),
                    "a sequence lies inside its run");
       KVSTOW_CHECK(!sequence.parent.valid() && sequence.readers == 0, "no reorder is half done");
       runs.push_back(sequence.run);

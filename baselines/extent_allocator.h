@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "baselines/arena.h"
+#include "core/kv/block_size.h"
 #include "core/kv/kv_allocator.h"
 
 namespace kvstow {
@@ -27,7 +28,7 @@ namespace kvstow {
 class ExtentAllocator final : public KvAllocator {
  public:
   // The arenas manage floor(slots / block_tokens) blocks of their tier.
-  ExtentAllocator(std::string_view name, Tokens block_tokens, std::unique_ptr<Arena> device,
+  ExtentAllocator(std::string_view name, BlockSize, std::unique_ptr<Arena> device,
                   std::unique_ptr<Arena> host);
 
   [[nodiscard]] bool fits_empty_pool(const AdmitRequest&) const override;
@@ -63,16 +64,20 @@ class ExtentAllocator final : public KvAllocator {
   [[nodiscard]] const TierState& tier(Tier t) const { return t == Tier::device ? device_ : host_; }
   [[nodiscard]] Sequence& known(SeqId);
   [[nodiscard]] const Sequence& known(SeqId) const;
-  [[nodiscard]] Slot slot_of(BlockRun run) const { return Slot(run.first * block_tokens_); }
-  [[nodiscard]] Tokens tokens_of(BlockRun run) const { return Tokens(run.length * block_tokens_); }
+  [[nodiscard]] Slot slot_of(BlockRun run) const { return Slot(run.first * block_.tokens()); }
+  [[nodiscard]] Tokens tokens_of(BlockRun run) const {
+    return Tokens(run.length * block_.tokens());
+  }
 
+  [[nodiscard]] bool fits_empty_pool(std::int64_t members, std::int64_t blocks,
+                                     std::int64_t keep_free) const;
   AllocStatus take_runs(Arena&, std::span<const std::int64_t> blocks, std::int64_t keep_free);
   AllocStatus grow_beyond(std::span<const SeqId> group, std::int64_t new_length);
   AllocStatus move(std::span<const SeqId> group, Tier from, Tier to, std::int64_t keep_free,
                    MemPlan&);
 
   std::string_view name_;
-  std::int64_t block_tokens_;
+  BlockSize block_;
   TierState device_;
   TierState host_;
   std::vector<Sequence> sequences_;  // [SeqId]

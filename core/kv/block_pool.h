@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/check.h"
@@ -14,24 +15,25 @@ namespace kvstow {
 
 class BlockPool {
  public:
-  explicit BlockPool(Blocks blocks) : references_(static_cast<std::size_t>(blocks.count()), 0) {
-    free_.reserve(references_.size());
-    for (std::size_t i = references_.size(); i > 0; --i) {
-      free_.push_back(BlockId(static_cast<BlockId::Rep>(i - 1)));  // block 0 leaves first
+  explicit BlockPool(Blocks blocks)
+      : references_(static_cast<std::size_t>(blocks.count()), 0),
+        free_(references_.size()),
+        free_count_(references_.size()) {
+    for (std::size_t i = 0; i < free_.size(); ++i) {  // block 0 leaves first
+      free_[i] = BlockId(static_cast<BlockId::Rep>(free_.size() - 1 - i));
     }
   }
 
   [[nodiscard]] std::int64_t total() const { return static_cast<std::int64_t>(references_.size()); }
-  [[nodiscard]] std::int64_t free() const { return static_cast<std::int64_t>(free_.size()); }
+  [[nodiscard]] std::int64_t free() const { return static_cast<std::int64_t>(free_count_); }
   [[nodiscard]] std::int64_t used() const { return total() - free(); }
   [[nodiscard]] std::uint32_t references(BlockId b) const { return references_[b.index()]; }
-  [[nodiscard]] const std::vector<BlockId>& free_list() const { return free_; }
+  [[nodiscard]] std::span<const BlockId> free_list() const { return {free_.data(), free_count_}; }
 
   // A block with one reference. REQUIRES: free() > 0.
   [[nodiscard]] BlockId take() {
-    KVSTOW_DCHECK(!free_.empty(), "no free block");
-    const BlockId block = free_.back();
-    free_.pop_back();
+    KVSTOW_DCHECK(free_count_ > 0, "no free block");
+    const BlockId block = free_[--free_count_];
     references_[block.index()] = 1;
     return block;
   }
@@ -45,7 +47,7 @@ class BlockPool {
   bool drop(BlockId b) {
     KVSTOW_DCHECK(references_[b.index()] > 0, "dropping a free block");
     if (--references_[b.index()] > 0) return false;
-    free_.push_back(b);
+    free_[free_count_++] = b;
     return true;
   }
 
@@ -55,7 +57,8 @@ class BlockPool {
 
  private:
   std::vector<std::uint32_t> references_;  // [block]
-  std::vector<BlockId> free_;              // back() leaves next
+  std::vector<BlockId> free_;              // the first free_count_; the last of them leaves next
+  std::size_t free_count_;
 };
 
 }  // namespace kvstow

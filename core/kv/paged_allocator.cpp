@@ -3,14 +3,14 @@
 #include <algorithm>
 
 #include "core/kv/free_runs.h"
-#include "core/kv/whole_blocks.h"
 
 namespace kvstow {
 
 PagedAllocator::PagedAllocator(const PoolConfig& config)
-    : block_tokens_(static_cast<Count>(config.block_tokens.count())),
-      device_(Blocks(whole_blocks(config.device_slots, config.block_tokens))),
-      host_(Blocks(whole_blocks(config.host_slots, config.block_tokens))) {}
+    : block_(config.block_tokens),
+      block_tokens_(static_cast<Count>(block_.tokens())),
+      device_(Blocks(block_.whole_blocks(config.device_slots))),
+      host_(Blocks(block_.whole_blocks(config.host_slots))) {}
 
 PagedAllocator::Sequence& PagedAllocator::known(SeqId id) {
   KVSTOW_DCHECK(id.index() < sequences_.size() && sequences_[id.index()].length > 0,
@@ -44,7 +44,8 @@ AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
   const Count prompt = static_cast<Count>(request.prompt.count());
   const Sequence* from = lender(request);
   const Count cached = from != nullptr ? static_cast<Count>(request.prefix_tokens.count()) : 0;
-  const Count borrowed = cached / block_tokens_;
+  const Count rest = static_cast<Count>(block_.rest(cached));
+  const Count borrowed = (cached - rest) / block_tokens_;
   const Count blocks = blocks_for(prompt);
   const std::size_t tables = request.share_prompt ? 1 : request.group.size();
 
@@ -64,15 +65,17 @@ AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
     sequence.length = prompt;
     sequence.tier = Tier::device;
     if (i < tables) {
-      sequence.table.reserve(static_cast<std::size_t>(blocks));
-      for (Count b = 0; b < borrowed; ++b) {
-        const BlockId block = from->table[static_cast<std::size_t>(b)];
-        device_.pool.share(block);
-        sequence.table.push_back(block);
+      sequence.table.resize(static_cast<std::size_t>(blocks));
+      for (std::size_t b = 0; b < sequence.table.size(); ++b) {
+        if (b < static_cast<std::size_t>(borrowed)) {
+          sequence.table[b] = from->table[b];
+          device_.pool.share(sequence.table[b]);
+        } else {
+          sequence.table[b] = device_.pool.take();
+        }
       }
-      for (Count b = borrowed; b < blocks; ++b) sequence.table.push_back(device_.pool.take());
       device_.live += prompt - borrowed * block_tokens_;
-      if (const Count rest = cached % block_tokens_; rest > 0) {
+      if (rest > 0) {
         const auto partial = static_cast<std::size_t>(borrowed);
         plan.copy(slot_of(from->table[partial]), slot_of(sequence.table[partial]), Tokens(rest));
       }
@@ -133,7 +136,7 @@ AllocStatus PagedAllocator::grow_slow(std::span<const SeqId> group, Count new_le
     const Sequence& sequence = sequences_[id.index()];
     if (sequence.length == new_length) continue;
     needed += new_blocks - static_cast<Count>(sequence.table.size());
-    if (sequence.length % block_tokens_ == 0) continue;
+    if (block_.rest(sequence.length) == 0) continue;
     if (const BlockId last = sequence.table.back(); pool.references(last) > 1) {
       pool.drop(last);
       to_copy_.push_back(id);
@@ -183,25 +186,31 @@ AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) 
     while (common > 0 && parent.table[common - 1] != child.table[common - 1]) --common;
     for (std::size_t i = common; i < parent.table.size(); ++i) {
       device_.pool.share(parent.table[i]);
-      taken_over_.push_back(parent.table[i]);
     }
+    taken_over_.insert(taken_over_.end(),
+                       parent.table.begin() + static_cast<std::ptrdiff_t>(common),
+                       parent.table.end());
     common_.push_back(common);
     if (common < parent.table.size()) parent.writable = parent.length;
   }
 
   FreeRuns freed(plan, Tier::device, block_tokens_);
-  auto taken = taken_over_.cbegin();
+  const BlockId* taken = taken_over_.data();
   for (std::size_t f = 0; f < forks.size(); ++f) {
     Sequence& child = sequences_[forks[f].child.index()];
-    if (common_[f] == child.table.size()) continue;
-    for (std::size_t i = common_[f]; i < child.table.size(); ++i) {
-      const BlockId old = child.table[i];
-      child.table[i] = *taken++;
-      if (device_.pool.drop(old)) {
-        device_.live -= fill(i, child.length);
-        freed.add(old);
-      }
+    const std::size_t blocks = child.table.size();
+    if (common_[f] == blocks) continue;
+    BlockId* const table = child.table.data();
+    const Count last_fill = fill(blocks - 1, child.length);
+    const std::int64_t free_before = device_.pool.free();
+    for (std::size_t i = common_[f]; i < blocks; ++i) {
+      const BlockId old = table[i];
+      table[i] = *taken++;
+      if (!device_.pool.drop(old)) continue;
+      freed.add(old);
+      if (i + 1 == blocks) device_.live += block_tokens_ - last_fill;
     }
+    device_.live -= (device_.pool.free() - free_before) * block_tokens_;
     child.writable = child.length;
   }
   return AllocStatus::ok;

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "core/kv/block_pool.h"
+#include "core/kv/block_size.h"
 #include "core/kv/kv_allocator.h"
 
 namespace kvstow {
@@ -67,7 +68,7 @@ class PagedAllocator final : public KvAllocator {
   };
 
   [[nodiscard]] Count blocks_for(std::int64_t tokens) const {
-    return static_cast<Count>(ceil_div(tokens, block_tokens_));
+    return static_cast<Count>(block_.blocks_for(tokens));
   }
   // Filled slots of block `position` of a table of `length` tokens.
   [[nodiscard]] Count fill(std::size_t position, Count length) const {
@@ -87,6 +88,7 @@ class PagedAllocator final : public KvAllocator {
   AllocStatus move(std::span<const SeqId> group, Tier from, Tier to, std::int64_t spare, MemPlan&);
   void check_tier(Tier) const;
 
+  BlockSize block_;
   Count block_tokens_;
   TierState device_;
   TierState host_;

@@ -20,12 +20,21 @@ using Chunks = std::vector<std::int64_t>;
 TEST(BuddyArena, CarvesTheOpt13bPoolGreedily) {
   const BuddyArena arena(983, 128);
   EXPECT_EQ(free_chunks(arena), (Chunks{1, 1, 1, 0, 1, 0, 1, 7}));
-  EXPECT_EQ(arena.runs_when_empty(128), 7);
-  EXPECT_EQ(arena.runs_when_empty(65), 7);
-  EXPECT_EQ(arena.runs_when_empty(64), 7 * 2 + 1);
-  EXPECT_EQ(arena.runs_when_empty(1), 983);
-  EXPECT_EQ(arena.runs_when_empty(129), 0);
+  EXPECT_EQ(arena.granted(1), 1);
+  EXPECT_EQ(arena.granted(64), 64);
+  EXPECT_EQ(arena.granted(65), 128);
+  EXPECT_EQ(arena.granted(129), 0);
   arena.check();
+}
+
+// What ExtentAllocator::fits_empty_pool rests on.
+TEST(BuddyArena, AnEmptyArenaHoldsAsManyEqualChunksAsAddUp) {
+  for (std::int64_t chunk = 1; chunk <= 128; chunk *= 2) {
+    BuddyArena arena(983, 128);
+    std::int64_t chunks = 0;
+    while (arena.take(chunk)) ++chunks;
+    EXPECT_EQ(chunks, 983 / chunk);
+  }
 }
 
 TEST(BuddyArena, TakesTheSmallestChunkThatFits) {

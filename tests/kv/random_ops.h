@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <vector>
 
 #include "core/kv/kv_allocator.h"
@@ -37,8 +38,12 @@ class RandomOps {
     }
   }
 
+  // Calls made so far that ended in `status`; all of them.
   [[nodiscard]] std::int64_t calls(AllocStatus status) const {
     return results_[static_cast<std::size_t>(status)];
+  }
+  [[nodiscard]] std::int64_t calls() const {
+    return std::accumulate(results_.begin(), results_.end(), std::int64_t{0});
   }
   [[nodiscard]] const MemPlan& plan() const { return plan_; }
 
@@ -143,7 +148,7 @@ class RandomOps {
   std::vector<Group> groups_;
   std::vector<SeqId> unused_;
   SeqId::Rep ids_ = 0;
-  std::array<std::int64_t, 4> results_{};  // [AllocStatus] calls that ended so
+  std::array<std::int64_t, 4> results_{};  // [AllocStatus]
 };
 
 }  // namespace kvstow
