@@ -175,6 +175,7 @@ def _capacities(ours, verdicts):
                 rows.append([cell(f"{panel}  {model}, {dataset}, {threshold}"), *cells])
     return {
         "caption": "Sustained req/s at a threshold (s/token): paper → ours",
+        "dense": True,
         "head": ("panel", *(style.label(s) for s in paper.SYSTEMS)),
         "rows": rows,
         "folded": False,
