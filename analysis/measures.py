@@ -50,6 +50,27 @@ def _on_paper_rates(results, panel, system, law):
     return fig12_curve(results, panel, system, law, refined=False)
 
 
+def trace_means(results, dataset):
+    """Mean prompt and output tokens of the traces behind Figures 2, 12 and 13, or None.
+
+    Each distinct trace counts once, weighted by its requests: (prompt, output, requests).
+    """
+    traces = {}
+    for figure in ("2", "12", "13"):
+        for run in results.select(figure, dataset=dataset):
+            trace = run.raw.get("trace", {})
+            if trace.get("requests"):
+                traces[trace.get("hash")] = trace
+    requests = sum(t["requests"] for t in traces.values())
+    if not requests:
+        return None
+    prompt, output = (
+        sum(t["requests"] * t[f"mean_{kind}_tokens"] for t in traces.values()) / requests
+        for kind in ("prompt", "output")
+    )
+    return prompt, output, requests
+
+
 def _mean_of(runs, item, metrics, scale=1.0):
     """Mean over runs of a sum of metrics."""
     if not runs:

@@ -80,7 +80,7 @@ def html(results, board, images):
         fake=any(run.raw.get("build", {}).get("fake") for run in results.runs),
         headline=report_tables.headline(results, board),
         chips=_chips(verdicts),
-        misses=[_miss(results, v) for v in verdicts if v.status in ("miss", "named", "missing")],
+        misses=_misses(results, verdicts),
         remarks_all=remarks["all"],
         sections=_sections(results, board, verdicts, images, remarks),
         manifest=_manifest(results),
@@ -102,12 +102,26 @@ def _chips(verdicts):
     return chips + [(f"{count('shown')} shown, not judged", "dim")]
 
 
+def _misses(results, verdicts):
+    """Lines of the section on misses; a figure that was not run at all is one line."""
+    lines, unrun = [], {}
+    for verdict in verdicts:
+        figure = verdict.target.figure
+        if verdict.status == "missing" and not results.select(figure):
+            unrun[figure] = unrun.get(figure, 0) + 1
+        elif verdict.status in ("miss", "named", "missing"):
+            lines.append(_miss(results, verdict))
+    for figure, count in unrun.items():
+        why = f"not run: {count} numbers are missing"
+        lines.append({"item": f"fig{figure}", "paper": "", "ours": "", "why": why})
+    return lines
+
+
 def _miss(results, verdict):
     target = verdict.target
     if verdict.status == "missing":
-        why = "no number: " + (
-            "rows are missing" if target.is_rule else scoreboard.why_missing(results, target)
-        )
+        what = "rows are missing" if target.is_rule else scoreboard.why_missing(results, target)
+        why = f"no number: {what}"
     else:
         why = f"allowed: {verdict.allowed}"
         if verdict.status == "named":

@@ -65,7 +65,13 @@ def headline(results, board):
 
 def tables_of(name, results, board, verdicts):
     """Every table of a section: [{caption, head, rows, folded}]."""
-    extra = {"fig2": _ledger, "fig12": _fig12, "real": _real, "breakeven": _breakeven}
+    extra = {
+        "fig2": _ledger,
+        "fig11": _lengths,
+        "fig12": _fig12,
+        "real": _real,
+        "breakeven": _breakeven,
+    }
     tables = [scoreboard_table(name, board, verdicts, folded=name == "fig12")]
     if name in extra:
         more = extra[name](results, board, verdicts)
@@ -142,6 +148,28 @@ def _ledger(results, _board, _verdicts):
             "folded": False,
         }
     ]
+
+
+def _lengths(results, _board, _verdicts):
+    """Mean lengths of what was run, beside the paper's."""
+    rows = []
+    for printed in paper.table("fig11_mean_lengths"):
+        ours = measures.trace_means(results, printed["dataset"])
+        if ours is None:
+            continue
+        for kind, mean in zip(("prompt", "output"), ours):
+            theirs = float(printed[f"{kind}_tokens"])
+            rows.append(
+                [
+                    cell(f"{printed['dataset']}, mean {kind}"),
+                    cell(number(theirs)),
+                    cell(number(mean)),
+                    cell(percent(mean / theirs - 1, 2)),
+                    cell(f"{ours[2]:,}", "dim"),
+                ]
+            )
+    head = ("tokens", "paper", "ours", "difference", "requests")
+    return [{"caption": "", "head": head, "rows": rows, "folded": False}]
 
 
 def _fig12(results, board, verdicts):
@@ -289,7 +317,7 @@ def _real(results, _board, _verdicts):
         for name in wanted:
             values = [v for r in runs if (v := r.metric(name)) is not None]
             cells.append(cell(number(statistics.fmean(values)) if values else "–"))
-        dropped = runs[0].raw.get("trace", {}).get("over_limit_share")
+        dropped = runs[0].raw.get("trace", {}).get("dropped_share")
         rows.append(
             [
                 cell(f"{dataset}, {style.label(system)}"),

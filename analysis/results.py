@@ -23,6 +23,7 @@ DEFAULTS = {
     "refined": False,
 }
 JUDGED_LAW = DEFAULTS["law"]
+PREFIXES = {80: "1-shot", 341: "5-shot"}  # Fig. 16's, by their tokens
 
 
 class ResultsError(Exception):
@@ -43,6 +44,7 @@ class Run:
         self.axes["figure"] = self.figure
         if panel and not self.axes["panel"]:
             self.axes["panel"] = panel
+        self.axes["prefix"] = self.axes["prefix"] or PREFIXES.get(point.get("prefix_tokens"), "")
         self.metrics = {}
         _flatten("", raw["metrics"], self.metrics)
 

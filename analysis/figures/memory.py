@@ -157,16 +157,18 @@ def fig13(results):
 
 
 def batch_curve(results):
-    """vLLM's batch over the request rate on Alpaca, from the runs of Fig. 12 d."""
-    runs = results.select("12", law=JUDGED_LAW, panel="d", system="vllm", refined=False)
-    return stats.curve_of(runs, "batch_groups")
+    """vLLM's batch over the request rate on Alpaca; None where fewer than two rates were run."""
+    runs = results.select("13", law=JUDGED_LAW, dataset="alpaca", system="vllm")
+    curve = stats.curve_of(runs, "batch_groups")
+    return curve if curve is not None and curve.rates.size > 1 else None
 
 
 def _unreachable(axis, curve):
     style.our_line(axis, curve, "vllm", "fig13/curve", marker="o")
+    theirs = next(r for r in paper.table("fig13_batched_requests") if r["dataset"] == "alpaca")
     axis.plot(
-        30,
-        132.44,
+        float(theirs["request_rate_per_s"]),
+        float(theirs["vllm"]),
         marker="D",
         color="white",
         markeredgecolor=style.INK,
