@@ -126,7 +126,7 @@ constexpr Column kColumns[] = {
 json row_json(const ResolvedPoint& point, const std::string& key, const RunResult& result) {
   const BuildInfo& build = build_info();
   const bool serve = point.kind == PointKind::serve;
-  const double wall = std::max(result.wall_s, 1e-9);
+  const double cpu = std::max(result.cpu_s, 1e-9);
   return {{"schema", kSchema},
           {"key", key},
           {"experiment", point.labels.experiment},
@@ -147,7 +147,8 @@ json row_json(const ResolvedPoint& point, const std::string& key, const RunResul
           {"metrics", serve ? serve_metrics(result.summary) : swap_metrics(result.swap)},
           {"timing",
            {{"wall_s", result.wall_s},
-            {"sequence_steps_per_s", static_cast<double>(result.summary.sequence_steps) / wall},
+            {"cpu_s", result.cpu_s},
+            {"sequence_steps_per_s", static_cast<double>(result.summary.sequence_steps) / cpu},
             {"date", utc_now()}}}};
 }
 

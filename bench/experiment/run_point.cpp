@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <ctime>
 #include <vector>
 
 #include "baselines/length_estimates.h"
@@ -88,6 +89,12 @@ void swap(const ResolvedPoint& point, RunResult& result) {
   result.trace = workload->report();
 }
 
+double thread_cpu_s() {
+  std::timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 }  // namespace
 
 PoolConfig pool_config(const ResolvedPoint& point) {
@@ -120,11 +127,13 @@ LengthEstimate length_estimate(EstimateKind kind) {
 RunResult run_point(const ResolvedPoint& point) {
   RunResult result;
   const auto begin = std::chrono::steady_clock::now();
+  const double cpu_begin = thread_cpu_s();
   if (point.kind == PointKind::serve) {
     serve(point, result);
   } else {
     swap(point, result);
   }
+  result.cpu_s = thread_cpu_s() - cpu_begin;
   result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return result;
 }

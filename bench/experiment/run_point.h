@@ -20,7 +20,10 @@ struct RunResult {
   RunSummary summary;  // PointKind::serve
   SwapCost swap;       // PointKind::swap
   WorkloadReport trace;
-  double wall_s = 0;  // of the loop alone, workload generation included
+  // Of the loop, workload generation included. `cpu_s` is this thread's own time, which a busy
+  // machine does not stretch.
+  double wall_s = 0;
+  double cpu_s = 0;
 };
 
 // The pool of a point: bytes floored to whole slots, slots to whole blocks.
@@ -31,7 +34,8 @@ struct RunResult {
 
 [[nodiscard]] LengthEstimate length_estimate(EstimateKind kind);
 
-// Deterministic apart from wall_s. Throws InvariantError where an invariant breaks on the way.
+// Deterministic apart from wall_s and cpu_s. Throws InvariantError where an invariant breaks on the
+// way.
 [[nodiscard]] RunResult run_point(const ResolvedPoint& point);
 
 }  // namespace kvstow

@@ -137,7 +137,7 @@ class Runner {
     const std::lock_guard lock(mutex_);
     ++report_.points;
     report_.reused += reused ? 1 : 0;
-    report_.point_s += result.wall_s;
+    report_.cpu_s += result.cpu_s;
     report_.sequence_steps += static_cast<double>(result.summary.sequence_steps);
     ++progress_.done;
     progress_.elapsed_s = elapsed();

@@ -27,7 +27,7 @@ struct RunReport {
   std::size_t reused = 0;      // found in the store
   std::size_t superseded = 0;  // old rows moved aside
   double wall_s = 0;
-  double point_s = 0;              // sum over the points that were run, on all threads
+  double cpu_s = 0;                // of the points that were run, all threads together
   double sequence_steps = 0;       // of the points that were run
   std::vector<std::string> notes;  // what a reader should know, one line each
 };

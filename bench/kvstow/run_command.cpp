@@ -88,9 +88,9 @@ int run_command(const RunArguments& arguments) {
   }
   fmt::print("{} points in {} ({} found done, {} threads)", report.points,
              format_seconds(report.wall_s), report.reused, options.jobs);
-  if (report.point_s > 0) {
-    fmt::print("; {:.1f} million sequence-steps/s per thread",
-               report.sequence_steps / report.point_s / 1e6);
+  if (report.cpu_s > 0) {
+    fmt::print("; {:.1f} million sequence-steps per second of a core",
+               report.sequence_steps / report.cpu_s / 1e6);
   }
   fmt::print("\n{}/runs.csv\n", arguments.out);
   return 0;
