@@ -29,40 +29,61 @@ def roofline(device):
     profile = yaml.safe_load((DEVICES / f"{device}.yaml").read_text())
     law = profile["laws"]["roofline"]
     bandwidth, flops = float(profile["memory_bytes_per_s"]), float(profile["flops_per_s"])
-    return (bandwidth * law["weight_read_share"], flops * law["compute_share"],
-            bandwidth * law["kv_read_share"])
+    return (
+        bandwidth * law["weight_read_share"],
+        flops * law["compute_share"],
+        bandwidth * law["kv_read_share"],
+    )
 
 
 def linear_rows(path, gpu):
     for row in csv.DictReader(path.open()):
         if row["gpu"] != gpu or row["model"] not in LAYER_PARAMETERS:
             continue
-        parts = [v for k, v in row.items()
-                 if k.endswith("_ms") and k != "emb_ms" and v not in ("", None)]
-        yield (LAYER_PARAMETERS[row["model"]] / int(row["tp"]), int(row["num_tokens"]),
-               sum(map(float, parts)) * 1e-3)
+        parts = [
+            v for k, v in row.items() if k.endswith("_ms") and k != "emb_ms" and v not in ("", None)
+        ]
+        yield (
+            LAYER_PARAMETERS[row["model"]] / int(row["tp"]),
+            int(row["num_tokens"]),
+            sum(map(float, parts)) * 1e-3,
+        )
 
 
 def report(name, errors):
     errors = sorted(errors)
     magnitude = sorted(map(abs, errors))
-    print(f"{name:44s} rows {len(errors):5d}  median error {statistics.median(errors):+6.1%}"
-          f"  median |error| {statistics.median(magnitude):5.1%}"
-          f"  p90 |error| {magnitude[int(0.9 * (len(magnitude) - 1))]:5.1%}")
+    print(
+        f"{name:44s} rows {len(errors):5d}  median error {statistics.median(errors):+6.1%}"
+        f"  median |error| {statistics.median(magnitude):5.1%}"
+        f"  p90 |error| {magnitude[int(0.9 * (len(magnitude) - 1))]:5.1%}"
+    )
 
 
 def main(directory):
     for device, gpu in (("a100-80gb", "a100"), ("h100-80gb", "h100")):
         weights, flops, _ = roofline(device)
-        regimes = {"1-64 tokens": (1, 64), "65-512 tokens": (65, 512), "513-4096 tokens": (513, 4096)}
+        regimes = {
+            "1-64 tokens": (1, 64),
+            "65-512 tokens": (65, 512),
+            "513-4096 tokens": (513, 4096),
+        }
         rows = list(linear_rows(directory / "vidur_linear_a100_h100.csv", gpu))
         for regime, (low, high) in regimes.items():
-            report(f"{device} linear layers, {regime}",
-                   [max(2 * p / weights, 2 * p * n / flops) / t - 1
-                    for p, n, t in rows if low <= n <= high])
+            report(
+                f"{device} linear layers, {regime}",
+                [
+                    max(2 * p / weights, 2 * p * n / flops) / t - 1
+                    for p, n, t in rows
+                    if low <= n <= high
+                ],
+            )
     _, _, kv = roofline("a100-80gb")
-    rows = [r for r in csv.DictReader(
-        (directory / "vidur_attention_a100_llama2-70b_tp2.csv").open()) if r["phase"] == "decode"]
+    rows = [
+        r
+        for r in csv.DictReader((directory / "vidur_attention_a100_llama2-70b_tp2.csv").open())
+        if r["phase"] == "decode"
+    ]
     for name, low, high in (("below 16 MB", 0, 16e6), ("from 16 MB", 16e6, 1e15)):
         errors = []
         for row in rows:

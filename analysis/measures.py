@@ -53,14 +53,15 @@ def _on_paper_rates(results, panel, system, law):
 def trace_means(results, dataset):
     """Mean prompt and output tokens of the traces behind Figures 2, 12 and 13, or None.
 
-    Each distinct trace counts once, weighted by its requests: (prompt, output, requests).
+    Of each seed the longest trace (the shorter ones begin with the same lengths), weighted by its
+    requests: (prompt, output, requests).
     """
     traces = {}
     for figure in ("2", "12", "13"):
         for run in results.select(figure, dataset=dataset):
             trace = run.raw.get("trace", {})
-            if trace.get("requests"):
-                traces[trace.get("hash")] = trace
+            if trace.get("requests", 0) > traces.get(run.get("seed"), {}).get("requests", 0):
+                traces[run.get("seed")] = trace
     requests = sum(t["requests"] for t in traces.values())
     if not requests:
         return None

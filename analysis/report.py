@@ -78,6 +78,7 @@ def html(results, board, images):
         css=jinja2.utils.markupsafe.Markup(css),
         runs=f"{len(results.runs):,}",
         fake=any(run.raw.get("build", {}).get("fake") for run in results.runs),
+        builds=len(_builds(results)),
         headline=report_tables.headline(results, board),
         chips=_chips(verdicts),
         misses=_misses(results, verdicts),
@@ -178,14 +179,18 @@ def _section_verdict(name, verdicts):
     return f"{good}/{len(mine)}", "bad" if bad else "good" if good == len(mine) else "note"
 
 
+def _builds(results):
+    """The distinct builds behind the rows, each as one line of text."""
+    builds = {tuple(sorted(run.raw.get("build", {}).items())) for run in results.runs}
+    return sorted(", ".join(f"{k} {v}" for k, v in build) for build in builds)
+
+
 def _manifest(results):
-    """What the runs say about themselves, flattened to pairs."""
-    build = results.runs[0].raw.get("build", {})
-    pairs = [("runs", len(results.runs)), ("figures", ", ".join(results.figures()))]
-    flat = {**{f"build.{k}": v for k, v in build.items()}, **results.manifest}
-    for key, value in flat.items():
-        if isinstance(value, (str, int, float, bool)):
-            pairs.append((key, value))
+    """What the results say about themselves: [(name, text)]."""
+    pairs = [("runs", f"{len(results.runs):,}"), ("figures", ", ".join(results.figures()))]
+    pairs += [("build", text) for text in _builds(results)]
+    for name, experiment in sorted(results.manifest.get("experiments", {}).items()):
+        pairs.append((name, f"{experiment.get('file')}, {len(experiment.get('runs', [])):,} runs"))
     return pairs
 
 

@@ -81,6 +81,12 @@ class Report(unittest.TestCase):
             self.assertIn("No rows for this figure", sections[name])
         self.assertRegex(sections["misses"], r"fig13.*not run: 8 numbers are missing")
 
+    def test_rows_of_two_builds_are_pointed_out(self):
+        rows = fake_rows.suite(("2",))
+        self.assertNotIn("different builds", self.write(rows))
+        rows[0]["build"] = {**rows[0]["build"], "commit": "1111111"}
+        self.assertIn("These rows come from 2 different builds", self.write(rows))
+
     def test_a_miss_is_listed(self):
         rows = fake_rows.suite(("2",))
         for row in rows:
