@@ -95,6 +95,18 @@ std::int32_t CpuExecutor::token_at(const StepGroup& group, SeqId seq, Tokens pos
   return static_cast<std::int32_t>((key >> 32) * vocab >> 32);
 }
 
+// A shared prompt is computed once where the allocator did share it; one that gives each sequence
+// its own slots has to have each of them filled.
+std::size_t CpuExecutor::members_to_compute(const StepGroup& group) const {
+  const Tokens last = group.first + group.count - Tokens(1);
+  const auto slot = [&](SeqId seq) { return allocator_.view(seq).slot(last); };
+  const bool one =
+      group.shared && std::all_of(group.sequences.begin(), group.sequences.end(), [&](SeqId seq) {
+        return slot(seq) == slot(group.sequences.front());
+      });
+  return one ? 1 : group.sequences.size();
+}
+
 // Prompts first, as the kernels want them; then the generated tokens of every sequence.
 void CpuExecutor::collect_rows(const Step& step) {
   rows_.clear();
@@ -105,7 +117,7 @@ void CpuExecutor::collect_rows(const Step& step) {
   };
   std::vector<Member> members;
   for (const StepGroup& group : step.groups) {
-    const std::size_t count = group.shared ? 1 : group.sequences.size();
+    const std::size_t count = members_to_compute(group);
     if (group.request->output > Tokens(0)) draws_.push_back({&group, 0, count});
     for (std::size_t i = 0; i < count; ++i) members.push_back({&group, group.sequences[i]});
   }
@@ -145,7 +157,7 @@ void CpuExecutor::collect_rows(const Step& step) {
   std::size_t member = 0;
   auto next = draws_.begin();
   for (const StepGroup& group : step.groups) {
-    const std::size_t count = group.shared ? 1 : group.sequences.size();
+    const std::size_t count = members_to_compute(group);
     if (next != draws_.end() && next->group == &group) {
       next->first_row = rows_.logits.size();
       rows_.logits.insert(rows_.logits.end(),

@@ -59,6 +59,7 @@ class CpuExecutor final : public Executor {
 
   void run_plan(const MemPlan&);
   void collect_rows(const Step&);
+  [[nodiscard]] std::size_t members_to_compute(const StepGroup&) const;
   void add_prompt_rows(const StepGroup&, SeqId, std::int32_t map_row);
   void add_generated_rows(const StepGroup&, SeqId, std::int32_t map_row);
   void add_row(const StepGroup&, SeqId, Tokens position, const KvView&);

@@ -1,0 +1,141 @@
+#include "bench/verify/verify.h"
+
+#include <algorithm>
+
+#include "bench/registry/allocators.h"
+#include "core/check.h"
+#include "core/engine/engine.h"
+
+namespace kvstow {
+namespace {
+
+class ListSource final : public TraceSource {
+ public:
+  explicit ListSource(std::span<const Request> requests) : requests_(requests) {}
+  std::optional<Request> next() override {
+    if (requests_.empty()) return std::nullopt;
+    const Request& request = requests_.front();
+    requests_ = requests_.subspan(1);
+    return request;
+  }
+
+ private:
+  std::span<const Request> requests_;
+};
+
+class CountingSink final : public MetricsSink {
+ public:
+  explicit CountingSink(std::size_t requests) : hashes(requests) {}
+  void on_step(const StepEvent& event) override {
+    preemptions += event.preemptions;
+    swapped += event.swapped_out + event.swapped_in;
+    copied += event.copied;
+  }
+  void on_token_gaps(Seconds, std::int64_t) override {}
+  void on_request(const RequestEvent& event) override {
+    recomputed += event.recomputed;
+    if (!event.rejected) hashes.at(event.id.index()) = event.token_hash;
+  }
+
+  TokenHashes hashes;
+  std::int64_t preemptions = 0;
+  Tokens recomputed{0};
+  Tokens swapped{0};
+  Tokens copied{0};
+};
+
+// Every step takes one second, so that a run does not depend on how fast the machine is.
+class SteadyTime final : public Executor {
+ public:
+  explicit SteadyTime(Executor& inner) : inner_(inner) {}
+  void submit(const Step& step) override { inner_.submit(step); }
+  StepResult wait() override { return {.elapsed = 1, .tokens = inner_.wait().tokens}; }
+  [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override {
+    return inner_.token_hash(seq);
+  }
+
+ private:
+  Executor& inner_;
+};
+
+void serve(const VerifyArm& arm, std::span<const Request> requests, const VerifyModel& model,
+           CountingSink& sink) {
+  std::unique_ptr<KvAllocator> allocator = make_allocator(arm.allocator, arm.pool);
+  if (arm.decorate) allocator = arm.decorate(std::move(allocator));
+  SeqIds seq_ids;
+  std::unique_ptr<Scheduler> scheduler;
+  if (const auto* batch = std::get_if<StaticBatchConfig>(&arm.scheduler)) {
+    scheduler = std::make_unique<StaticBatchScheduler>(*batch, *allocator);
+  } else {
+    scheduler = std::make_unique<IterationScheduler>(std::get<IterationConfig>(arm.scheduler),
+                                                     *allocator, seq_ids);
+  }
+  CpuExecutor executor(
+      model.transformer, *allocator,
+      {.seed = model.seed, .sampling = model.sampling, .threads = model.threads, .poison = true});
+  SteadyTime timed(executor);
+  SimulatedClock clock;
+  ListSource trace(requests);
+  Engine({trace, *scheduler, *allocator, timed, clock, sink, seq_ids}).run();
+  allocator->check_invariants(CheckLevel::full);
+}
+
+Tokens whole_output(const Request& request, Tokens) {
+  return request.output;
+}
+
+}  // namespace
+
+TokenHashes run_arm(const VerifyArm& arm, const std::vector<Request>& trace,
+                    const VerifyModel& model) {
+  CountingSink sink(trace.size());
+  serve(arm, trace, model, sink);
+  return std::move(sink.hashes);
+}
+
+TokenHashes run_alone(const std::vector<Request>& trace, const VerifyModel& model) {
+  CountingSink sink(trace.size());
+  for (const Request& request : trace) {
+    const Tokens total = request.prompt + request.output;
+    const Tokens slots = (total + Tokens(1)) * (2 * request.decoding.width);
+    const VerifyArm arm{
+        .name = "alone",
+        .allocator = "contiguous-first-fit",
+        .pool = {.device_slots = slots, .block_tokens = Tokens(1), .max_sequence = total},
+        .scheduler = IterationConfig{.max_batched_tokens = slots,
+                                     .max_sequences = request.decoding.width,
+                                     .max_model_len = total,
+                                     .estimate = whole_output,
+                                     .share_prompt = false}};
+    serve(arm, std::span(&request, 1), model, sink);
+  }
+  return std::move(sink.hashes);
+}
+
+ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,
+                      const VerifyModel& model, const TokenHashes& reference) {
+  ArmVerdict verdict;
+  verdict.name = arm.name;
+  CountingSink sink(trace.size());
+  try {
+    serve(arm, trace, model, sink);
+  } catch (const InvariantError& error) {
+    verdict.error = error.what();
+  }
+  verdict.preemptions = sink.preemptions;
+  verdict.recomputed = sink.recomputed;
+  verdict.swapped = sink.swapped;
+  verdict.copied = sink.copied;
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    if (!sink.hashes[i]) {
+      verdict.rejected += verdict.error.empty();
+      continue;
+    }
+    ++verdict.compared;
+    if (sink.hashes[i] == reference[i]) continue;
+    if (verdict.different++ == 0) verdict.first_different = trace[i].id;
+  }
+  return verdict;
+}
+
+}  // namespace kvstow

@@ -1,0 +1,71 @@
+// The proof that a memory manager is correct: every request's tokens are the same bits under every
+// system, and the same as when the request runs alone.
+//
+// Each arm serves the same trace for real, with K and V in the slots its allocator hands out. The
+// reference is one request at a time in an ample contiguous pool: nothing shared, nothing moved,
+// nothing preempted. A wrong table, a lost copy or a slot freed too early changes a token, reads a
+// slot that nobody wrote (dead slots hold NaN), or breaks an invariant on the way.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "baselines/static_batch_scheduler.h"
+#include "core/engine/iteration_scheduler.h"
+#include "core/exec/cpu/cpu_executor.h"
+#include "core/kv/kv_allocator.h"
+#include "core/request.h"
+
+namespace kvstow {
+
+// One way of serving the trace.
+struct VerifyArm {
+  std::string name;
+  std::string allocator;  // a name of the registry
+  PoolConfig pool;
+  std::variant<IterationConfig, StaticBatchConfig> scheduler;
+  // Wraps the allocator, where set. Tests plant faults here.
+  std::function<std::unique_ptr<KvAllocator>(std::unique_ptr<KvAllocator>)> decorate = nullptr;
+};
+
+struct VerifyModel {
+  std::shared_ptr<const CpuTransformer> transformer;
+  std::uint64_t seed = 1;  // of prompts and draws
+  SamplingConfig sampling;
+  int threads = 0;
+};
+
+// Token hash of each request of a trace, by its place there; none where it was rejected.
+using TokenHashes = std::vector<std::optional<std::uint64_t>>;
+
+// Throws InvariantError where something breaks on the way, a non-finite logit included.
+[[nodiscard]] TokenHashes run_arm(const VerifyArm&, const std::vector<Request>& trace,
+                                  const VerifyModel&);
+
+// Every request alone.
+[[nodiscard]] TokenHashes run_alone(const std::vector<Request>& trace, const VerifyModel&);
+
+struct ArmVerdict {
+  std::string name;
+  std::int64_t compared = 0;   // requests whose tokens were compared
+  std::int64_t rejected = 0;   // could never fit: nothing to compare
+  std::int64_t different = 0;  // requests with other tokens than the reference
+  RequestId first_different;
+  std::string error;  // why the arm broke off, if it did
+
+  // What the arm put to the test.
+  std::int64_t preemptions = 0;
+  Tokens recomputed{0};  // of finished requests
+  Tokens swapped{0};     // out and in
+  Tokens copied{0};      // device to device
+
+  [[nodiscard]] bool ok() const { return different == 0 && error.empty(); }
+};
+
+[[nodiscard]] ArmVerdict verify_arm(const VerifyArm&, const std::vector<Request>& trace,
+                                    const VerifyModel&, const TokenHashes& reference);
+
+}  // namespace kvstow
