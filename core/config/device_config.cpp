@@ -1,5 +1,7 @@
 #include "core/config/device_config.h"
 
+#include <charconv>
+
 namespace kvstow {
 namespace {
 
@@ -32,23 +34,50 @@ LinkLaw read_link(const ConfigNode& node) {
           .per_copy_out = map.at("per_copy_out_s").number_at_least(0)};
 }
 
-LawProfile read_law(const ConfigNode& node) {
-  const ConfigMap map(node, {"form", "host_per_layer_s", "host_per_group_s", "host_per_sequence_s",
-                             "weight_read_share", "compute_share", "kv_read_share",
-                             "fitted_fixed_factors"});
+std::map<std::int64_t, double> read_block_curve(const ConfigNode& node) {
+  std::map<std::int64_t, double> curve;
+  const ConfigMap map(node);
+  for (const auto& [block, factor] : map.entries()) {
+    std::int64_t tokens = 0;
+    const auto [end, error] = std::from_chars(block.data(), block.data() + block.size(), tokens);
+    if (error != std::errc() || end != block.data() + block.size() || tokens < 1) {
+      factor.fail("'" + block + "' is no block size (tokens, from 1 up)");
+    }
+    curve[tokens] = factor.number_above(0);
+  }
+  return curve;
+}
+
+// A law may start from one above it in the file (`like`) and change some of its numbers.
+LawProfile read_law(const ConfigNode& node, const std::map<std::string, LawProfile>& earlier) {
+  const ConfigMap map(node, {"like", "form", "host_per_layer_s", "host_per_group_s",
+                             "host_per_sequence_s", "weight_read_share", "compute_share",
+                             "kv_read_share", "fitted_fixed_factors", "kv_time_by_block"});
   LawProfile law;
-  law.form = map.at("form").choice<StepForm>("form", kFormNames);
-  law.host_per_layer = optional_at_least_zero(map, "host_per_layer_s");
-  law.host_per_group = optional_at_least_zero(map, "host_per_group_s");
-  law.host_per_sequence = optional_at_least_zero(map, "host_per_sequence_s");
-  law.weight_read_share = share(map.at("weight_read_share"));
-  law.compute_share = positive_share(map, "compute_share");
-  law.kv_read_share = positive_share(map, "kv_read_share");
+  if (const auto like = map.find("like")) {
+    std::vector<std::string> known;
+    for (const auto& [name, _] : earlier) known.push_back(name);
+    law = earlier.at(like->name("law", known));
+  }
+  const auto given = [&](const char* key) { return !map.find("like") || map.find(key); };
+  const auto time = [&](const char* key, Seconds& value) {
+    if (const auto seconds = map.find(key)) value = seconds->number_at_least(0);
+  };
+  if (given("form")) law.form = map.at("form").choice<StepForm>("form", kFormNames);
+  time("host_per_layer_s", law.host_per_layer);
+  time("host_per_group_s", law.host_per_group);
+  time("host_per_sequence_s", law.host_per_sequence);
+  if (given("weight_read_share")) law.weight_read_share = share(map.at("weight_read_share"));
+  if (given("compute_share")) law.compute_share = positive_share(map, "compute_share");
+  if (given("kv_read_share")) law.kv_read_share = positive_share(map, "kv_read_share");
   if (const auto factors = map.find("fitted_fixed_factors")) {
     const ConfigMap by_model(*factors);
     for (const auto& [model, factor] : by_model.entries()) {
       law.fixed_factors[model] = factor.number_above(0);
     }
+  }
+  if (const auto curve = map.find("kv_time_by_block")) {
+    law.kv_time_by_block = read_block_curve(*curve);
   }
   return law;
 }
@@ -66,7 +95,9 @@ DeviceProfile read_device(const ConfigNode& file) {
   device.all_reduce_latency = optional_at_least_zero(map, "all_reduce_latency_s");
   device.link = read_link(map.at("link"));
   const ConfigMap laws(map.at("laws"));
-  for (const auto& [name, law] : laws.entries()) device.laws[name] = read_law(law);
+  for (const auto& [name, law] : laws.entries()) {
+    device.laws[name] = read_law(law, device.laws);
+  }
   return device;
 }
 

@@ -2,10 +2,28 @@
 
 #include "core/check.h"
 
+#include <cmath>
+
 namespace kvstow {
 
+namespace {
+
+double kv_time_factor(const std::map<std::int64_t, double>& by_block, std::int64_t block) {
+  if (by_block.empty()) return 1;
+  const auto above = by_block.lower_bound(block);
+  if (above == by_block.end()) return by_block.rbegin()->second;
+  if (above == by_block.begin() || above->first == block) return above->second;
+  const auto below = std::prev(above);
+  const double from = std::log2(static_cast<double>(below->first));
+  const double to = std::log2(static_cast<double>(above->first));
+  const double share = (std::log2(static_cast<double>(block)) - from) / (to - from);
+  return below->second + share * (above->second - below->second);
+}
+
+}  // namespace
+
 StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
-                      const ModelShape& model, bool fitted) {
+                      const ModelShape& model, Tokens block_tokens, bool fitted) {
   const auto found = device.laws.find(law_name);
   KVSTOW_CHECK(found != device.laws.end(), "the device has no such law");
   const LawProfile& law = found->second;
@@ -26,7 +44,9 @@ StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
   // Two flops for each parameter and token: a multiplication and an addition.
   out.per_token = 2 * static_cast<double>(model.parameters) /
                   (device.flops_per_s * gpus * law.compute_share);
-  out.per_kv_token = kv_bytes / (bandwidth * law.kv_read_share);
+  out.per_kv_token = kv_bytes / (bandwidth * law.kv_read_share) *
+                     kv_time_factor(law.kv_time_by_block, block_tokens.count());
+  out.block_tokens = block_tokens;
   if (model.tensor_parallel > 1) {
     // Megatron's split: two all-reduces of a token's hidden state in each layer. A ring moves
     // 2 (n - 1) / n of the data over every link.

@@ -31,6 +31,9 @@ struct LawProfile {
   double compute_share = 1;      // of peak flops, in linear layers
   double kv_read_share = 1;      // of memory bandwidth, while reading K and V
   std::map<std::string, double> fixed_factors;  // by model; FITTED, on the fixed part only
+  // Time of reading K and V with blocks of so many tokens, as a multiple of that with blocks of 16;
+  // in between, linear in log2(block). Empty: the block size costs nothing.
+  std::map<std::int64_t, double> kv_time_by_block;
 };
 
 struct DeviceProfile {
@@ -43,9 +46,10 @@ struct DeviceProfile {
   std::map<std::string, LawProfile> laws;
 };
 
-// The law of one model on `shape.tensor_parallel` such devices. `fitted`: whether the law's fitted
-// factor for this model, if there is one, is applied. REQUIRES: the profile has the law.
+// The law of one model on `shape.tensor_parallel` such devices, with K and V in blocks of
+// `block_tokens`. `fitted`: whether the law's fitted factor for this model, if there is one, is
+// applied. REQUIRES: the profile has the law.
 [[nodiscard]] StepLaw make_step_law(const DeviceProfile&, const std::string& law,
-                                    const ModelShape&, bool fitted = true);
+                                    const ModelShape&, Tokens block_tokens, bool fitted = true);
 
 }  // namespace kvstow

@@ -10,7 +10,7 @@ namespace {
 const std::string kRoot = std::string(KVSTOW_SOURCE_DIR) + "/bench/";
 
 StepLaw law_of(const std::string& device, const std::string& law, const std::string& model,
-               bool fitted = true) {
+               bool fitted = true, int block_tokens = 16) {
   const ModelConfig config = read_model(ConfigNode::load_file(kRoot + "models/" + model + ".yaml"));
   const DeviceProfile profile =
       read_device(ConfigNode::load_file(kRoot + "devices/" + device + ".yaml"));
@@ -21,7 +21,7 @@ StepLaw law_of(const std::string& device, const std::string& law, const std::str
                          .element_bytes = config.element_bytes,
                          .kv_bytes_per_token = config.kv_bytes_per_token(),
                          .tensor_parallel = config.server(device)->tensor_parallel};
-  return make_step_law(profile, law, shape, fitted);
+  return make_step_law(profile, law, shape, Tokens(block_tokens), fitted);
 }
 
 Step decode_step(std::int64_t sequences, std::int64_t context) {
@@ -58,6 +58,20 @@ TEST(StepLaw, FasterTransformerOfOpt13b) {
   EXPECT_NEAR(law.fixed + law.weight_read, 19.5e-3, 1e-5);
   EXPECT_NEAR(law.per_kv_token, 0.7e-6, 1e-9);
   EXPECT_NEAR(law.per_token, 0.13e-3, 1e-7);
+}
+
+TEST(StepLaw, KernelCurveScalesOnlyTheKvRead) {
+  const auto kv = [](int block) {
+    return law_of("a100-40gb", "max-kernel-curve", "opt-13b", true, block).per_kv_token / 0.66e-6;
+  };
+  EXPECT_NEAR(kv(16), 1, 1e-3);
+  EXPECT_NEAR(kv(1), 3.2, 1e-2);
+  EXPECT_NEAR(kv(3), 2.8, 1e-2);
+  EXPECT_NEAR(kv(1000), 0.93, 1e-2);
+  const StepLaw curved = law_of("a100-40gb", "max-kernel-curve", "opt-13b", true, 1);
+  const StepLaw plain = law_of("a100-40gb", "max", "opt-13b", true, 1);
+  EXPECT_EQ(curved.fixed + curved.weight_read, plain.fixed + plain.weight_read);
+  EXPECT_NEAR(plain.per_kv_token, 0.66e-6, 1e-9);
 }
 
 // The one fitted factor of each larger model is fitted to its low-load step and to nothing else.
