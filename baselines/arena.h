@@ -38,11 +38,17 @@ class Arena {
   // it. An empty arena holds any number of equal runs that together are no longer than total().
   [[nodiscard]] virtual std::int64_t granted(std::int64_t blocks) const = 0;
 
-  [[nodiscard]] virtual std::int64_t total() const = 0;
-  [[nodiscard]] virtual std::int64_t free() const = 0;
+  [[nodiscard]] std::int64_t total() const { return total_; }
+  [[nodiscard]] std::int64_t free() const { return free_; }
   [[nodiscard]] virtual Bytes metadata() const = 0;
   // Throws InvariantError where the free runs do not add up, overlap, or are not merged.
   virtual void check() const = 0;
+
+ protected:
+  explicit Arena(std::int64_t blocks) : total_(blocks), free_(blocks) {}
+
+  const std::int64_t total_;
+  std::int64_t free_;
 };
 
 }  // namespace kvstow

@@ -25,8 +25,7 @@ int order_of(BlockRun run) {
 }  // namespace
 
 BuddyArena::BuddyArena(std::int64_t blocks, std::int64_t largest)
-    : total_(blocks),
-      free_(blocks),
+    : Arena(blocks),
       largest_order_(order_for(largest)),
       nodes_(static_cast<std::size_t>(blocks)),
       free_order_(static_cast<std::size_t>(blocks), kNotFree) {

@@ -27,8 +27,6 @@ class BuddyArena final : public Arena {
   [[nodiscard]] bool can_extend(BlockRun, std::int64_t blocks) const override;
   BlockRun extend(BlockRun, std::int64_t blocks) override;
   [[nodiscard]] std::int64_t granted(std::int64_t blocks) const override;
-  [[nodiscard]] std::int64_t total() const override { return total_; }
-  [[nodiscard]] std::int64_t free() const override { return free_; }
   [[nodiscard]] Bytes metadata() const override;
   void check() const override;
 
@@ -53,8 +51,6 @@ class BuddyArena final : public Arena {
     return first < static_cast<Index>(total_) && free_order_[first] == order;
   }
 
-  std::int64_t total_;
-  std::int64_t free_;
   int largest_order_;
   std::uint32_t nonempty_ = 0;            // bit k: some chunk of order k is free
   std::array<Index, kOrders> heads_;      // [order]

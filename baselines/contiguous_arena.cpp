@@ -13,9 +13,9 @@ template <class Index>
 class ContiguousArena final : public Arena {
  public:
   explicit ContiguousArena(std::int64_t blocks)
-      : starts_(static_cast<std::size_t>(blocks), 0),
+      : Arena(blocks),
+        starts_(static_cast<std::size_t>(blocks), 0),
         ends_(static_cast<std::size_t>(blocks), 0),
-        free_(blocks),
         index_(blocks) {
     if (blocks > 0) insert({0, blocks});
   }
@@ -66,10 +66,6 @@ class ContiguousArena final : public Arena {
   }
 
   [[nodiscard]] std::int64_t granted(std::int64_t blocks) const override { return blocks; }
-  [[nodiscard]] std::int64_t total() const override {
-    return static_cast<std::int64_t>(starts_.size());
-  }
-  [[nodiscard]] std::int64_t free() const override { return free_; }
   [[nodiscard]] Bytes metadata() const override {
     return Bytes(static_cast<std::int64_t>((starts_.size() + ends_.size()) * sizeof(Tag))) +
            index_.metadata();
@@ -127,7 +123,6 @@ class ContiguousArena final : public Arena {
 
   std::vector<Tag> starts_;  // [block] length of the free run that starts there, or 0
   std::vector<Tag> ends_;    // [block] length of the free run that ends there, or 0
-  std::int64_t free_;
   Index index_;
 };
 

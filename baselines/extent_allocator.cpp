@@ -70,11 +70,11 @@ AllocResult ExtentAllocator::admit(const AdmitRequest& request, MemPlan&) {
     if (id.index() >= sequences_.size()) sequences_.resize(id.index() + 1);
     Sequence& sequence = sequences_[id.index()];
     KVSTOW_DCHECK(sequence.length == 0, "a sequence is admitted twice");
-    sequence = {};
     sequence.length = request.prompt.count();
     sequence.run = runs_[i];
     sequence.capacity = runs_[i].length * block_.tokens();
     sequence.expected = blocks;
+    sequence.tier = Tier::device;
     device_.logical += sequence.length;
     ++device_.sequences;
   }

@@ -28,6 +28,7 @@ class BlockPool {
   [[nodiscard]] std::int64_t free() const { return static_cast<std::int64_t>(free_count_); }
   [[nodiscard]] std::int64_t used() const { return total() - free(); }
   [[nodiscard]] std::uint32_t references(BlockId b) const { return references_[b.index()]; }
+  // In the order in which they became free; the last one leaves first.
   [[nodiscard]] std::span<const BlockId> free_list() const { return {free_.data(), free_count_}; }
 
   // A block with one reference. REQUIRES: free() > 0.
@@ -41,6 +42,20 @@ class BlockPool {
   void share(BlockId b) {
     KVSTOW_DCHECK(references_[b.index()] > 0, "sharing a free block");
     ++references_[b.index()];
+  }
+
+  void share(std::span<const BlockId> blocks) {
+    for (const BlockId b : blocks) share(b);
+  }
+
+  // Gives up one reference to each. What becomes free is appended to the free list in that order.
+  void drop(std::span<const BlockId> blocks) {
+    std::size_t count = free_count_;  // in a register: the loop has no other dependence
+    for (const BlockId b : blocks) {
+      KVSTOW_DCHECK(references_[b.index()] > 0, "dropping a free block");
+      if (--references_[b.index()] == 0) free_[count++] = b;
+    }
+    free_count_ = count;
   }
 
   // Gives up one reference; true where it was the last and the block is free again.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "core/kv/free_runs.h"
-
 namespace kvstow {
 
 PagedAllocator::PagedAllocator(const PoolConfig& config)
@@ -65,15 +63,12 @@ AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
     sequence.length = prompt;
     sequence.tier = Tier::device;
     if (i < tables) {
-      sequence.table.resize(static_cast<std::size_t>(blocks));
-      for (std::size_t b = 0; b < sequence.table.size(); ++b) {
-        if (b < static_cast<std::size_t>(borrowed)) {
-          sequence.table[b] = from->table[b];
-          device_.pool.share(sequence.table[b]);
-        } else {
-          sequence.table[b] = device_.pool.take();
-        }
+      if (borrowed > 0) {
+        const auto whole = std::span(from->table).first(static_cast<std::size_t>(borrowed));
+        sequence.table.assign(whole.begin(), whole.end());
+        device_.pool.share(whole);
       }
+      for (Count b = borrowed; b < blocks; ++b) sequence.table.push_back(device_.pool.take());
       device_.live += prompt - borrowed * block_tokens_;
       if (rest > 0) {
         const auto partial = static_cast<std::size_t>(borrowed);
@@ -81,7 +76,7 @@ AllocResult PagedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
       }
     } else {
       const std::vector<BlockId>& table = sequences_[request.group[0].index()].table;
-      for (const BlockId block : table) device_.pool.share(block);
+      device_.pool.share(table);
       sequence.table.assign(table.begin(), table.end());
     }
     const bool alone = tables == request.group.size();
@@ -184,36 +179,50 @@ AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) 
     KVSTOW_DCHECK(parent.length == child.length, "beams of one group have one length");
     std::size_t common = parent.table.size();
     while (common > 0 && parent.table[common - 1] != child.table[common - 1]) --common;
-    for (std::size_t i = common; i < parent.table.size(); ++i) {
-      device_.pool.share(parent.table[i]);
-    }
-    taken_over_.insert(taken_over_.end(),
-                       parent.table.begin() + static_cast<std::ptrdiff_t>(common),
-                       parent.table.end());
+    const auto differing = std::span(parent.table).subspan(common);
+    device_.pool.share(differing);
+    taken_over_.insert(taken_over_.end(), differing.begin(), differing.end());
     common_.push_back(common);
     if (common < parent.table.size()) parent.writable = parent.length;
   }
 
-  FreeRuns freed(plan, Tier::device, block_tokens_);
-  const BlockId* taken = taken_over_.data();
+  const std::int64_t free_before = device_.pool.free();
+  auto taken = taken_over_.cbegin();
   for (std::size_t f = 0; f < forks.size(); ++f) {
     Sequence& child = sequences_[forks[f].child.index()];
-    const std::size_t blocks = child.table.size();
-    if (common_[f] == blocks) continue;
-    BlockId* const table = child.table.data();
-    const Count last_fill = fill(blocks - 1, child.length);
-    const std::int64_t free_before = device_.pool.free();
-    for (std::size_t i = common_[f]; i < blocks; ++i) {
-      const BlockId old = table[i];
-      table[i] = *taken++;
-      if (!device_.pool.drop(old)) continue;
-      freed.add(old);
-      if (i + 1 == blocks) device_.live += block_tokens_ - last_fill;
+    const auto differing = std::span(child.table).subspan(common_[f]);
+    if (differing.empty()) continue;
+    // All but the last of them are full.
+    if (device_.pool.references(differing.back()) == 1) {
+      device_.live += block_tokens_ - fill(child.table.size() - 1, child.length);
     }
-    device_.live -= (device_.pool.free() - free_before) * block_tokens_;
+    device_.pool.drop(differing);
+    std::copy_n(taken, differing.size(), differing.begin());
+    taken += static_cast<std::ptrdiff_t>(differing.size());
     child.writable = child.length;
   }
+  device_.live -= (device_.pool.free() - free_before) * block_tokens_;
+  plan_frees(Tier::device, free_before, plan);
   return AllocStatus::ok;
+}
+
+// Neighbouring blocks make one operation, in whichever direction they were freed.
+void PagedAllocator::plan_frees(Tier t, std::int64_t free_before, MemPlan& plan) const {
+  const auto freed = tier(t).pool.free_list().subspan(static_cast<std::size_t>(free_before));
+  for (std::size_t i = 0; i < freed.size();) {
+    const std::int64_t first = freed[i].index();
+    std::int64_t last = first;
+    std::size_t j = i + 1;
+    if (j < freed.size() && freed[j].index() == first + 1) {
+      while (j < freed.size() && freed[j].index() == last + 1) last = freed[j++].index();
+    } else {
+      while (j < freed.size() && freed[j].index() + 1 == last) last = freed[j++].index();
+    }
+    const std::int64_t low = std::min(first, last);
+    const std::int64_t blocks = std::max(first, last) - low + 1;
+    plan.free(t, Slot(low * block_tokens_), Tokens(blocks * block_tokens_));
+    i = j;
+  }
 }
 
 AllocStatus PagedAllocator::swap_out(std::span<const SeqId> group, MemPlan& plan) {
@@ -245,7 +254,7 @@ AllocStatus PagedAllocator::move(std::span<const SeqId> group, Tier from, Tier t
   }
   const bool fits = target.pool.free() - static_cast<std::int64_t>(taken_over_.size()) >= spare;
   if (fits) {
-    FreeRuns freed(plan, from, block_tokens_);
+    const std::int64_t free_before = source.pool.free();
     for (const SeqId id : group) {
       Sequence& sequence = sequences_[id.index()];
       for (std::size_t i = 0; i < sequence.table.size(); ++i) {
@@ -263,10 +272,7 @@ AllocStatus PagedAllocator::move(std::span<const SeqId> group, Tier from, Tier t
           target.pool.share(now);
         }
         sequence.table[i] = now;
-        if (source.pool.drop(old)) {
-          source.live -= filled;
-          freed.add(old);
-        }
+        if (source.pool.drop(old)) source.live -= filled;
       }
       sequence.tier = to;
       sequence.writable = sequence.length;
@@ -276,6 +282,7 @@ AllocStatus PagedAllocator::move(std::span<const SeqId> group, Tier from, Tier t
       source.table_entries -= entries;
       target.table_entries += entries;
     }
+    plan_frees(from, free_before, plan);
   }
   for (const BlockId block : taken_over_) moved_[block.index()] = BlockId();
   return fits ? AllocStatus::ok : AllocStatus::no_memory;
@@ -284,14 +291,12 @@ AllocStatus PagedAllocator::move(std::span<const SeqId> group, Tier from, Tier t
 void PagedAllocator::release(SeqId id, MemPlan& plan) {
   Sequence& sequence = known(id);
   TierState& state = tier(sequence.tier);
-  FreeRuns freed(plan, sequence.tier, block_tokens_);
+  const std::int64_t free_before = state.pool.free();
   for (std::size_t i = sequence.table.size();
        i-- > 0;) {  // so that the list hands them out in order
-    if (state.pool.drop(sequence.table[i])) {
-      state.live -= fill(i, sequence.length);
-      freed.add(sequence.table[i]);
-    }
+    if (state.pool.drop(sequence.table[i])) state.live -= fill(i, sequence.length);
   }
+  plan_frees(sequence.tier, free_before, plan);
   state.logical -= sequence.length;
   state.table_entries -= static_cast<std::int64_t>(sequence.table.size());
   sequence.table.clear();

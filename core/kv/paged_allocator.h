@@ -86,6 +86,8 @@ class PagedAllocator final : public KvAllocator {
 
   AllocStatus grow_slow(std::span<const SeqId> group, Count new_length, MemPlan&);
   AllocStatus move(std::span<const SeqId> group, Tier from, Tier to, std::int64_t spare, MemPlan&);
+  // Adds to the plan that the blocks freed since `free_before` were free are free.
+  void plan_frees(Tier, std::int64_t free_before, MemPlan&) const;
   void check_tier(Tier) const;
 
   BlockSize block_;
