@@ -21,6 +21,7 @@ DEFAULTS = {
     "preemption": "",
     "p_new": None,
     "refined": False,
+    "kernel_efficiency": "none",  # Fig. 18b: how the kernel's speed depends on the block size
 }
 JUDGED_LAW = DEFAULTS["law"]
 PREFIXES = {80: "1-shot", 341: "5-shot"}  # Fig. 16's, by their tokens

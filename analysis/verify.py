@@ -98,6 +98,10 @@ def _rule_value(target, ours):
         return float(sum(e <= 25.0 for e in errors.values()))
     if figure == "fig18b":
         dataset, name = rest
+        if name == "largest_drop_memory_alone":
+            memory = [v for b in _blocks() if (v := ours.get(f"fig18b/{dataset}/{b}/memory"))]
+            drops = [1 - later / earlier for earlier, later in zip(memory, memory[1:])]
+            return 100.0 * max(0.0, *drops) if len(memory) > 1 else None
         low, high = (int(n) for n in name.removeprefix("worst_of_").split("_to_"))
         curve = {b: v for b in _blocks() if (v := ours.get(f"fig18b/{dataset}/{b}")) is not None}
         inside = [v for b, v in curve.items() if low <= b <= high]

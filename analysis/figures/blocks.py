@@ -52,6 +52,8 @@ def fig18b(results):
     figure, axis = plt.subplots(figsize=(5.2, 3.6))
     for dataset, (name, colour, marker) in DATASETS.items():
         _ours(axis, results, f"fig18b/{dataset}", colour, name)
+        if any(run.get("kernel_efficiency") != "none" for run in results.select("18b")):
+            _ours(axis, results, f"fig18b/{dataset}", colour, f"{name}, memory alone", "/memory")
         x, y = paper.series("fig18b_block_size", f"{dataset}_s_per_token", x="block_size")
         _hollow(axis, x, y, colour, marker)
     axis.set_yscale("log")
@@ -97,12 +99,13 @@ def fig19b(results):
     return figure
 
 
-def _ours(axis, results, prefix, colour, name):
+def _ours(axis, results, prefix, colour, name, suffix=""):
     """Our estimates of prefix/BLOCK over the paper's block sizes, with their intervals."""
     blocks = [int(r["block_size"]) for r in paper.table("fig18b_block_size")]
-    found = [(b, e) for b in blocks if (e := measures.measure(results, f"{prefix}/{b}")).ok]
+    found = [(b, e) for b in blocks if (e := measures.measure(results, f"{prefix}/{b}{suffix}")).ok]
     x = [b for b, _ in found]
-    axis.plot(x, [e.value for _, e in found], color=colour, label=name)
+    dashes = (0, (4, 2)) if suffix else "-"
+    axis.plot(x, [e.value for _, e in found], color=colour, label=name, linestyle=dashes)
     bounds = [(e.low, e.high) if e.low is not None else (e.value, e.value) for _, e in found]
     if bounds:
         axis.fill_between(x, *zip(*bounds), color=colour, alpha=0.18, linewidth=0)

@@ -2,11 +2,13 @@
 
 import matplotlib.pyplot as plt
 
-from analysis import measures, paper
+from analysis import measures, paper, stats
 from analysis.figures import style
 from analysis.results import JUDGED_LAW, values_of
 
 CEILING = 1.0  # s/token, where the paper's plots stop
+# Fig. 17: with which probability the artifact's scripts start a new conversation.
+ARTIFACT_P_NEW = {"vllm": 0.5, "orca": 0.1}
 THRESHOLDS = (0.2, 0.5)  # s/token, at which capacities are read
 
 
@@ -42,13 +44,13 @@ def fig14(results):
     names = {"parallel": "parallel sampling", "beam": "beam search"}
     for row, (decoding, name) in zip(axes, names.items()):
         for axis, width in zip(row, (2, 4, 6)):
-            runs = results.select("14", law=JUDGED_LAW, decoding=decoding, width=width)
+            curves = _curves(results, "14", decoding=decoding, width=width)
             paper_rows = [
                 r
                 for r in paper.table("fig14_decoding_n6")
                 if r["decoding"] == decoding and r["width"] == str(width)
             ]
-            _panel(axis, results, "14", runs, paper_rows, decoding=decoding, width=width)
+            _panel(axis, f"fig14/{decoding}/{width}", curves, paper_rows)
             axis.set_title(f"{name}, width {width}")
     _finish(figure, axes, style.line_key(_systems(results, "14")), 0.93)
     return figure
@@ -60,9 +62,8 @@ def fig16(results):
         return None
     figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.5))
     for axis, (prefix, tokens) in zip(axes, (("1-shot", 80), ("5-shot", 341))):
-        runs = results.select("16", law=JUDGED_LAW, prefix=prefix)
         paper_rows = [r for r in paper.table("fig16_shared_prefix_5shot") if r["prefix"] == prefix]
-        _panel(axis, results, "16", runs, paper_rows, prefix=prefix)
+        _panel(axis, f"fig16/{prefix}", _curves(results, "16", prefix=prefix), paper_rows)
         axis.set_title(f"{prefix} prefix, {tokens} tokens")
     _finish(figure, axes, style.line_key(_systems(results, "16")), 0.89)
     return figure
@@ -73,23 +74,20 @@ def fig17(results):
     if not results.select("17", law=JUDGED_LAW):
         return None
     equal = measures.fig17_equal_p_new(results)
-    unequal = [r for r in results.select("17", law=JUDGED_LAW) if r.get("p_new") != equal]
-    figure, axes = plt.subplots(
-        1, 2 if unequal else 1, figsize=(7.6 if unequal else 5.6, 3.5), squeeze=False
-    )
-    paper_rows = paper.table("fig17_chatbot")
-    runs = results.select("17", law=JUDGED_LAW, p_new=equal)
-    _panel(axes[0, 0], results, "17", runs, paper_rows, p_new=equal)
-    axes[0, 0].set_title("chatbot" if equal is None else f"every system starts with {equal:g}")
-    if unequal:
-        axis = axes[0, 1]
-        _panel(axis, results, "17", [], paper_rows)
-        for system in style.SYSTEMS:
-            p_new = {"vllm": 0.5}.get(system, 0.1)
-            curve = measures.latency_curve(results, "17", system=system, p_new=p_new)
-            if curve is not None:
-                style.our_line(axis, curve, system, f"fig17/unequal/{system}")
-        axis.set_title("as in the artifact: vLLM 0.5, Orca 0.1")
+    panels = {"chatbot": _curves(results, "17", p_new=equal)}
+    orca = _curves(results, "17", p_new=ARTIFACT_P_NEW["orca"])
+    vllm = _curves(results, "17", p_new=ARTIFACT_P_NEW["vllm"])
+    if orca and equal != ARTIFACT_P_NEW["orca"]:
+        panels = {f"every system starts with {equal:g}": panels["chatbot"]}
+        mixed = {system: curve for system, curve in orca.items() if system != "vllm"}
+        if "vllm" in vllm:
+            mixed["vllm"] = vllm["vllm"]
+        panels["as in the artifact: vLLM 0.5, Orca 0.1"] = mixed
+    width = 7.6 if len(panels) > 1 else 5.6
+    figure, axes = plt.subplots(1, len(panels), figsize=(width, 3.5), squeeze=False)
+    for axis, (title, curves) in zip(axes[0], panels.items()):
+        _panel(axis, f"fig17/{title}", curves, paper.table("fig17_chatbot"))
+        axis.set_title(title)
     _finish(figure, axes, style.line_key(_systems(results, "17")), 0.89)
     return figure
 
@@ -118,7 +116,17 @@ def real(results):
     return figure
 
 
-def _panel(axis, results, name, runs, paper_rows, **axes):
+def _curves(results, name, **axes):
+    """{system: our curve} of one panel."""
+    found = {}
+    for system in style.ordered(values_of(results.select(name, law=JUDGED_LAW, **axes), "system")):
+        curve = measures.latency_curve(results, name, system=system, **axes)
+        if curve is not None:
+            found[system] = curve
+    return found
+
+
+def _panel(axis, name, curves, paper_rows):
     """Our curves and the paper's points of one panel."""
     end = 0.0
     for system in style.SYSTEMS:
@@ -127,14 +135,15 @@ def _panel(axis, results, name, runs, paper_rows, **axes):
         y = [float(r["normalized_latency_s_per_token"]) for r in points]
         style.paper_points(axis, x, y, system)
         end = max([end, *x])
-    for system in style.ordered(values_of(runs, "system")):
-        curve = measures.latency_curve(results, name, system=system, **axes)
-        if curve is None:
-            continue
-        style.our_line(axis, curve, system, f"fig{name}/{axes}/{system}")
-        within = curve.rates[curve.mean <= CEILING]
-        end = max([end, *within])
+    for system, curve in curves.items():
+        style.our_line(axis, curve, system, f"{name}/{system}")
+        end = max(end, _visible_end(curve))
     _frame(axis, "", 1.06 * end)
+
+
+def _visible_end(curve):
+    """The rate at which our curve leaves the plot, or its last."""
+    return float(min(stats.crossings(curve.rates, curve.mean, CEILING)[0], curve.rates[-1]))
 
 
 def _frame(axis, title, end):
