@@ -74,15 +74,16 @@ def fig17(results):
     if not results.select("17", law=JUDGED_LAW):
         return None
     equal = measures.fig17_equal_p_new(results)
-    panels = {"chatbot": _curves(results, "17", p_new=equal)}
-    orca = _curves(results, "17", p_new=ARTIFACT_P_NEW["orca"])
-    vllm = _curves(results, "17", p_new=ARTIFACT_P_NEW["vllm"])
-    if orca and equal != ARTIFACT_P_NEW["orca"]:
-        panels = {f"every system starts with {equal:g}": panels["chatbot"]}
-        mixed = {system: curve for system, curve in orca.items() if system != "vllm"}
-        if "vllm" in vllm:
-            mixed["vllm"] = vllm["vllm"]
-        panels["as in the artifact: vLLM 0.5, Orca 0.1"] = mixed
+    title = "chatbot" if equal is None else f"every system starts with {equal:g}"
+    panels = {title: _curves(results, "17", p_new=equal)}
+    artifact = {
+        system: curve
+        for kind, p_new in ARTIFACT_P_NEW.items()
+        for system, curve in _curves(results, "17", p_new=p_new).items()
+        if system.startswith(kind)
+    }
+    if {"vllm", "orca-oracle"} <= set(artifact):
+        panels["as in the artifact: vLLM 0.5, Orca 0.1"] = artifact
     width = 7.6 if len(panels) > 1 else 5.6
     figure, axes = plt.subplots(1, len(panels), figsize=(width, 3.5), squeeze=False)
     for axis, (title, curves) in zip(axes[0], panels.items()):
