@@ -122,7 +122,7 @@ class OutOfOrder final : public Fault {
   }
 };
 
-// The blocks arrive, but the first two in each other's place.
+// The blocks arrive, but the first and the last in each other's place.
 class SwapInToWrongBlocks final : public Fault {
  public:
   SwapInToWrongBlocks(std::unique_ptr<KvAllocator> inner, int* strikes, Tokens block)
@@ -142,8 +142,8 @@ class SwapInToWrongBlocks final : public Fault {
                           min(block_, ops[i].length - at)});
       }
     }
-    if (blocks.size() > 1 && blocks[0].length == blocks[1].length) {
-      std::swap(blocks[0].dst, blocks[1].dst);
+    if (blocks.size() > 1) {
+      std::swap(blocks.front().dst, blocks.back().dst);
       strike();
     }
     kept.insert(kept.end(), blocks.begin(), blocks.end());
