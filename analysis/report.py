@@ -127,6 +127,8 @@ def _miss(results, verdict):
         why = f"allowed: {verdict.allowed}"
         if verdict.status == "named":
             why += "; an outlier that the rule for Fig. 12 counts"
+        if target.note:
+            why += f"; {target.note}"
     return {
         "item": target.item,
         "paper": report_tables.number(target.paper),
