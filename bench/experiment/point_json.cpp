@@ -45,6 +45,7 @@ json step_law_json(const StepLaw& law) {
           {"weight_read_s", law.weight_read},
           {"per_token_s", law.per_token},
           {"per_kv_token_s", law.per_kv_token},
+          {"per_prefix_token_s", law.per_prefix_token},
           {"per_copied_token_s", law.per_copied_token},
           {"link",
            {{"in_bytes_per_s", law.link.bytes_per_s_in},

@@ -278,7 +278,9 @@ void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const C
                             .element_bytes = model.element_bytes,
                             .kv_bytes_per_token = model.kv_bytes_per_token(),
                             .tensor_parallel = point.tensor_parallel};
-  point.step_law = make_step_law(device, law, shape, point.system.block_tokens, fitted);
+  const KvShape kv = {.block_tokens = point.system.block_tokens,
+                      .shared_prefix = point.workload.prefix_tokens};
+  point.step_law = make_step_law(device, law, shape, kv, fitted);
   point.step_law.link.copies_per_block = 2 * model.layers;  // K and V of each layer are apart
 }
 

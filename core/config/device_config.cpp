@@ -7,7 +7,9 @@ namespace {
 
 constexpr std::string_view kFormNames[] = {"max", "linear"};
 
-double positive(const ConfigMap& map, const char* key) { return map.at(key).number_above(0); }
+double positive(const ConfigMap& map, const char* key) {
+  return map.at(key).number_above(0);
+}
 
 double optional_at_least_zero(const ConfigMap& map, const char* key) {
   const auto node = map.find(key);
@@ -27,7 +29,8 @@ double positive_share(const ConfigMap& map, const char* key) {
 }
 
 LinkLaw read_link(const ConfigNode& node) {
-  const ConfigMap map(node, {"bytes_per_s_in", "bytes_per_s_out", "per_copy_in_s", "per_copy_out_s"});
+  const ConfigMap map(node,
+                      {"bytes_per_s_in", "bytes_per_s_out", "per_copy_in_s", "per_copy_out_s"});
   return {.bytes_per_s_in = positive(map, "bytes_per_s_in"),
           .bytes_per_s_out = positive(map, "bytes_per_s_out"),
           .per_copy_in = map.at("per_copy_in_s").number_at_least(0),
@@ -50,9 +53,10 @@ std::map<std::int64_t, double> read_block_curve(const ConfigNode& node) {
 
 // A law may start from one above it in the file (`like`) and change some of its numbers.
 LawProfile read_law(const ConfigNode& node, const std::map<std::string, LawProfile>& earlier) {
-  const ConfigMap map(node, {"like", "form", "host_per_layer_s", "host_per_group_s",
-                             "host_per_sequence_s", "weight_read_share", "compute_share",
-                             "kv_read_share", "fitted_fixed_factors", "kv_time_by_block"});
+  const ConfigMap map(
+      node, {"like", "form", "host_per_layer_s", "host_per_group_s", "host_per_sequence_s",
+             "weight_read_share", "compute_share", "kv_read_share", "prefix_from_l2",
+             "fitted_fixed_factors", "kv_time_by_block"});
   LawProfile law;
   if (const auto like = map.find("like")) {
     std::vector<std::string> known;
@@ -70,6 +74,7 @@ LawProfile read_law(const ConfigNode& node, const std::map<std::string, LawProfi
   if (given("weight_read_share")) law.weight_read_share = share(map.at("weight_read_share"));
   if (given("compute_share")) law.compute_share = positive_share(map, "compute_share");
   if (given("kv_read_share")) law.kv_read_share = positive_share(map, "kv_read_share");
+  if (const auto l2 = map.find("prefix_from_l2")) law.prefix_from_l2 = l2->boolean();
   if (const auto factors = map.find("fitted_fixed_factors")) {
     const ConfigMap by_model(*factors);
     for (const auto& [model, factor] : by_model.entries()) {
@@ -85,12 +90,15 @@ LawProfile read_law(const ConfigNode& node, const std::map<std::string, LawProfi
 }  // namespace
 
 DeviceProfile read_device(const ConfigNode& file) {
-  const ConfigMap map(file, {"name", "memory_bytes_per_s", "flops_per_s", "all_reduce_bytes_per_s",
-                             "all_reduce_latency_s", "link", "laws"});
+  const ConfigMap map(file,
+                      {"name", "memory_bytes_per_s", "flops_per_s", "l2_bytes_per_s", "l2_bytes",
+                       "all_reduce_bytes_per_s", "all_reduce_latency_s", "link", "laws"});
   DeviceProfile device;
   device.name = map.at("name").text();
   device.memory_bytes_per_s = positive(map, "memory_bytes_per_s");
   device.flops_per_s = positive(map, "flops_per_s");
+  device.l2_bytes_per_s = optional_at_least_zero(map, "l2_bytes_per_s");
+  device.l2_bytes = optional_at_least_zero(map, "l2_bytes");
   device.all_reduce_bytes_per_s = optional_at_least_zero(map, "all_reduce_bytes_per_s");
   device.all_reduce_latency = optional_at_least_zero(map, "all_reduce_latency_s");
   device.link = read_link(map.at("link"));

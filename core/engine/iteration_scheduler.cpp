@@ -75,6 +75,7 @@ inline void IterationScheduler::add_decode(SequenceGroup& group, Step& step) {
   const std::int64_t width = group.width();
   step.totals.decode_tokens += Tokens(width);
   step.totals.kv_read += group.length * width;
+  step.totals.prefix_read += group.shared_prefix * width;
 }
 
 bool IterationScheduler::swaps(const SequenceGroup& group) const {
@@ -138,6 +139,7 @@ void IterationScheduler::admit_waiting(Step& step) {
     running_sequences_ += group.width();
     batched += to_compute;
     group.length = request.prompt;
+    group.shared_prefix = result.cached;
 
     const Tokens computed = request.prompt - result.cached;
     step.groups.push_back({.request = &group.request,

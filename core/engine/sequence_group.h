@@ -25,8 +25,9 @@ struct SequenceGroup {
   Request request;
   std::vector<SeqId> sequences;  // in sample order; all of one length
   Tokens expected_total{0};      // prompt + estimated output, as asked of the allocator
-  Tokens length{0};     // tokens of each sequence whose K and V are stored; 0 while not admitted
-  Tokens generated{0};  // output tokens drawn so far, of each sequence
+  Tokens length{0};  // tokens of each sequence whose K and V are stored; 0 while not admitted
+  Tokens shared_prefix{0};  // leading tokens whose slots belong to a resident prefix
+  Tokens generated{0};      // output tokens drawn so far, of each sequence
 
   Seconds first_scheduled = -1;  // -1: not yet
   Seconds first_token = -1;

@@ -1,8 +1,8 @@
 #include "core/exec/device_profile.h"
 
-#include "core/check.h"
-
 #include <cmath>
+
+#include "core/check.h"
 
 namespace kvstow {
 
@@ -23,7 +23,7 @@ double kv_time_factor(const std::map<std::int64_t, double>& by_block, std::int64
 }  // namespace
 
 StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
-                      const ModelShape& model, Tokens block_tokens, bool fitted) {
+                      const ModelShape& model, const KvShape& kv, bool fitted) {
   const auto found = device.laws.find(law_name);
   KVSTOW_CHECK(found != device.laws.end(), "the device has no such law");
   const LawProfile& law = found->second;
@@ -42,17 +42,23 @@ StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
     out.weight_read = weight_bytes / (bandwidth * law.weight_read_share);
   }
   // Two flops for each parameter and token: a multiplication and an addition.
-  out.per_token = 2 * static_cast<double>(model.parameters) /
-                  (device.flops_per_s * gpus * law.compute_share);
+  out.per_token =
+      2 * static_cast<double>(model.parameters) / (device.flops_per_s * gpus * law.compute_share);
   out.per_kv_token = kv_bytes / (bandwidth * law.kv_read_share) *
-                     kv_time_factor(law.kv_time_by_block, block_tokens.count());
-  out.block_tokens = block_tokens;
+                     kv_time_factor(law.kv_time_by_block, kv.block_tokens.count());
+  out.block_tokens = kv.block_tokens;
+  const double prefix_bytes_per_layer =
+      static_cast<double>(kv.shared_prefix.count()) * kv_bytes / layers / gpus;
+  const bool prefix_in_l2 = law.prefix_from_l2 && device.l2_bytes_per_s > 0 && prefix_bytes_per_layer <= device.l2_bytes;
+  out.per_prefix_token =
+      out.per_kv_token * (prefix_in_l2 ? device.memory_bytes_per_s / device.l2_bytes_per_s : 1);
   if (model.tensor_parallel > 1) {
     // Megatron's split: two all-reduces of a token's hidden state in each layer. A ring moves
     // 2 (n - 1) / n of the data over every link.
     const double hidden_bytes = static_cast<double>(model.hidden * model.element_bytes);
     out.fixed += 2 * layers * device.all_reduce_latency;
-    out.per_token += 2 * layers * hidden_bytes * 2 * (gpus - 1) / gpus / device.all_reduce_bytes_per_s;
+    out.per_token +=
+        2 * layers * hidden_bytes * 2 * (gpus - 1) / gpus / device.all_reduce_bytes_per_s;
   }
   if (fitted) {
     const auto factor = law.fixed_factors.find(model.name);

@@ -15,7 +15,8 @@ namespace kvstow {
 //   a prompt:  first = tokens already cached, count = the rest.
 //   a decode:  count = 1.
 //   recompute: count covers the prompt AND tokens generated before the preemption; those at
-//              positions >= request->prompt are generated tokens and keep the arithmetic of a decode.
+//              positions >= request->prompt are generated tokens and keep the arithmetic of a
+//              decode.
 // A group whose request has output 0 is a shared prefix being made resident: nothing is drawn for
 // it. Where `shared` is set the sequences still have one history and one set of slots: the tokens
 // are computed once and one token is drawn for each sequence.
@@ -34,6 +35,7 @@ struct StepTotals {
   Tokens prompt_tokens{0};     // computed in a prefill (recomputed ones too)
   Tokens decode_tokens{0};     // one for each decoding sequence
   Tokens kv_read{0};           // context tokens read by decodes, each sequence its own
+  Tokens prefix_read{0};       // part of kv_read that lies in a prefix shared with other requests
   Tokens recomputed{0};        // part of prompt_tokens that had been computed before
 };
 

@@ -45,7 +45,8 @@ Seconds StepLaw::step_time(const Step& step) const {
   const StepTotals& totals = step.totals;
   Seconds time = fixed + per_group * static_cast<double>(totals.groups) +
                  per_sequence * static_cast<double>(totals.sequences) +
-                 per_kv_token * as_double(totals.kv_read);
+                 per_kv_token * as_double(totals.kv_read - totals.prefix_read) +
+                 per_prefix_token * as_double(totals.prefix_read);
   if (form == StepForm::max) {
     const Seconds compute = per_token * as_double(totals.prompt_tokens + totals.decode_tokens);
     time += std::max(weight_read, compute);

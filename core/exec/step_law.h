@@ -30,6 +30,7 @@ struct StepLaw {
   Seconds weight_read = 0;       // reading the parameters once
   Seconds per_token = 0;         // one token's compute in the linear layers (max form: if longer)
   Seconds per_kv_token = 0;      // reading one context token's K and V, once for each sequence
+  Seconds per_prefix_token = 0;  // the same for a token of a prefix that the whole batch reads
   Seconds per_copied_token = 0;  // device-to-device copy of one token's K and V
   Bytes kv_bytes_per_token{0};   // all layers, all devices
   Tokens block_tokens{16};       // the link's copy calls are counted in blocks of this size

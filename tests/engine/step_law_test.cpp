@@ -10,7 +10,7 @@ namespace {
 const std::string kRoot = std::string(KVSTOW_SOURCE_DIR) + "/bench/";
 
 StepLaw law_of(const std::string& device, const std::string& law, const std::string& model,
-               bool fitted = true, int block_tokens = 16) {
+               const KvShape& kv = {}, bool fitted = true) {
   const ModelConfig config = read_model(ConfigNode::load_file(kRoot + "models/" + model + ".yaml"));
   const DeviceProfile profile =
       read_device(ConfigNode::load_file(kRoot + "devices/" + device + ".yaml"));
@@ -21,7 +21,7 @@ StepLaw law_of(const std::string& device, const std::string& law, const std::str
                          .element_bytes = config.element_bytes,
                          .kv_bytes_per_token = config.kv_bytes_per_token(),
                          .tensor_parallel = config.server(device)->tensor_parallel};
-  return make_step_law(profile, law, shape, Tokens(block_tokens), fitted);
+  return make_step_law(profile, law, shape, kv, fitted);
 }
 
 Step decode_step(std::int64_t sequences, std::int64_t context) {
@@ -60,16 +60,36 @@ TEST(StepLaw, FasterTransformerOfOpt13b) {
   EXPECT_NEAR(law.per_token, 0.13e-3, 1e-7);
 }
 
+// 341 tokens of OPT-13B are 7 MB a layer, within the A100's 40 MB of L2; 2048 are 42 MB.
+TEST(StepLaw, ASharedPrefixIsReadFromL2WhereItFits) {
+  const auto ratio = [](const std::string& law, int prefix) {
+    const StepLaw made = law_of("a100-40gb", law, "opt-13b", {.shared_prefix = Tokens(prefix)});
+    return made.per_prefix_token / made.per_kv_token;
+  };
+  EXPECT_NEAR(ratio("max", 341), 1.555 / 7.2, 1e-6);
+  EXPECT_EQ(ratio("max", 2048), 1);
+  EXPECT_EQ(ratio("max-no-l2", 341), 1);
+
+  const StepLaw law = law_of("a100-40gb", "max", "opt-13b", {.shared_prefix = Tokens(341)});
+  Step step = decode_step(10, 400);
+  const Seconds apart = law.step_time(step);
+  step.totals.prefix_read = Tokens(10 * 341);
+  EXPECT_NEAR(apart - law.step_time(step), 3410 * (law.per_kv_token - law.per_prefix_token), 1e-9);
+}
+
 TEST(StepLaw, KernelCurveScalesOnlyTheKvRead) {
   const auto kv = [](int block) {
-    return law_of("a100-40gb", "max-kernel-curve", "opt-13b", true, block).per_kv_token / 0.66e-6;
+    return law_of("a100-40gb", "max-kernel-curve", "opt-13b", {.block_tokens = Tokens(block)})
+               .per_kv_token /
+           0.66e-6;
   };
   EXPECT_NEAR(kv(16), 1, 1e-3);
   EXPECT_NEAR(kv(1), 3.2, 1e-2);
   EXPECT_NEAR(kv(3), 2.8, 1e-2);
   EXPECT_NEAR(kv(1000), 0.93, 1e-2);
-  const StepLaw curved = law_of("a100-40gb", "max-kernel-curve", "opt-13b", true, 1);
-  const StepLaw plain = law_of("a100-40gb", "max", "opt-13b", true, 1);
+  const StepLaw curved =
+      law_of("a100-40gb", "max-kernel-curve", "opt-13b", {.block_tokens = Tokens(1)});
+  const StepLaw plain = law_of("a100-40gb", "max", "opt-13b", {.block_tokens = Tokens(1)});
   EXPECT_EQ(curved.fixed + curved.weight_read, plain.fixed + plain.weight_read);
   EXPECT_NEAR(plain.per_kv_token, 0.66e-6, 1e-9);
 }
@@ -81,7 +101,7 @@ TEST(StepLaw, LowLoadStepOfLargerModels) {
   EXPECT_NEAR(law_of("a100-80gb", "max", "opt-175b").step_time(low_load), 86e-3, 0.5e-3);
   EXPECT_NEAR(law_of("a100-40gb", "faster-transformer", "opt-66b").fixed, 33e-3, 0.1e-3);
   EXPECT_NEAR(law_of("a100-80gb", "faster-transformer", "opt-175b").fixed, 40e-3, 0.1e-3);
-  const StepLaw unfitted = law_of("a100-40gb", "max", "opt-66b", false);
+  const StepLaw unfitted = law_of("a100-40gb", "max", "opt-66b", {}, false);
   EXPECT_LT(unfitted.fixed, law_of("a100-40gb", "max", "opt-66b").fixed);
 }
 
