@@ -15,7 +15,14 @@ if __package__ in (None, ""):  # run as a file: find the package from anywhere
 import jinja2
 import yaml
 
-from analysis import figures, paper, report_tables, results as results_module, scoreboard, tables
+from analysis import (
+    figures,
+    report_cells,
+    report_tables,
+    results as results_module,
+    scoreboard,
+    tables,
+)
 from analysis import textio, verify
 from analysis.figures import style
 
@@ -43,7 +50,8 @@ def draw_all(results):
     with concurrent.futures.ProcessPoolExecutor(
         WORKERS, initializer=_keep, initargs=(results,)
     ) as pool:
-        for name, pair in zip(figures.ALL, pool.map(_draw, figures.ALL)):
+        names = figures.ids(results)
+        for name, pair in zip(names, pool.map(_draw, names)):
             paths = [os.path.join(target, f"{name}.{kind}") for kind in ("png", "svg")]
             if pair is None:  # no runs: a figure of earlier runs would be stale
                 for path in filter(os.path.exists, paths):
@@ -60,7 +68,7 @@ def _keep(results):
 
 
 def _draw(name):
-    figure = figures.ALL[name][1](_draw.results)
+    figure = figures.draw(_draw.results, name)
     return None if figure is None else style.render(figure)
 
 
@@ -80,6 +88,7 @@ def html(results, board, images):
         fake=any(run.raw.get("build", {}).get("fake") for run in results.runs),
         builds=len(_builds(results)),
         headline=report_tables.headline(results, board),
+        reproduces=is_reproduction(results),
         chips=_chips(verdicts),
         misses=_misses(results, verdicts),
         remarks_all=remarks["all"],
@@ -131,22 +140,30 @@ def _miss(results, verdict):
             why += f"; {target.note}"
     return {
         "item": target.item,
-        "paper": report_tables.number(target.paper),
-        "ours": report_tables.number(verdict.ours),
+        "paper": report_cells.number(target.paper),
+        "ours": report_cells.number(verdict.ours),
         "why": why,
     }
 
 
+def is_reproduction(results):
+    """Whether any figure of the paper was run; else the page is about the user's own experiments."""
+    return any(f"fig{name}" in figures.PAPER for name in results.figures())
+
+
 def _sections(results, board, verdicts, images, remarks):
-    sections = [{"id": "misses", "title": "What missed"}]
-    for name, (title, _) in figures.ALL.items():
-        if name in ("real", "ledger", "breakeven") and name not in images:
-            continue  # beyond the paper: shown where there are rows
+    reproduces = is_reproduction(results)
+    sections = [{"id": "misses", "title": "What missed"}] if reproduces else []
+    for name in figures.ids(results):
         image = images.get(name)
+        if image is None and not (name in figures.PAPER and reproduces):
+            continue  # beyond the paper: shown where there are rows
+        if name == "fig11" and not reproduces:
+            continue
         sections.append(
             {
                 "id": name,
-                "title": title,
+                "title": figures.title(results, name),
                 "image": base64.b64encode(image).decode() if image else None,
                 "expects_image": True,
                 "tables": report_tables.tables_of(name, results, board, verdicts),

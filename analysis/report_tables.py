@@ -2,9 +2,10 @@
 
 import statistics
 
-from analysis import measures, paper, verify
-from analysis.figures import maps, memory, style
-from analysis.results import JUDGED_LAW, values_of
+from analysis import figures, measures, paper, report_beyond, verify
+from analysis.figures import memory, style
+from analysis.report_cells import cell, number, percent
+from analysis.results import JUDGED_LAW
 
 STATUS = {
     "ok": ("within", "good"),
@@ -14,23 +15,6 @@ STATUS = {
     "shown": ("", "dim"),
 }
 THRESHOLDS = ("0.2", "0.5")
-
-
-def number(value):
-    """Four significant digits, no exponent, a dash for None."""
-    if value is None:
-        return "–"
-    text = f"{value:.4g}"
-    return text if "e" not in text else f"{value:.0f}" if abs(value) > 1 else f"{value:.6f}"
-
-
-def percent(share, digits):
-    """A signed percentage without a negative zero."""
-    return f"{round(100 * share, digits) + 0.0:+.{digits}f} %"
-
-
-def cell(text, kind=""):
-    return {"text": text, "kind": kind}
 
 
 def headline(results, board):
@@ -69,9 +53,11 @@ def tables_of(name, results, board, verdicts):
         "fig2": _ledger,
         "fig11": _lengths,
         "fig12": _fig12,
-        "real": _real,
-        "breakeven": _breakeven,
+        "real": report_beyond.real,
+        "breakeven": report_beyond.breakeven,
     }
+    if name.startswith("own-"):
+        return [report_beyond.own(results, figures.own_experiments(results)[name])]
     tables = [scoreboard_table(name, board, verdicts, folded=name == "fig12")]
     if name in extra:
         more = extra[name](results, board, verdicts)
@@ -290,87 +276,3 @@ def other_laws(board):
         "rows": rows,
         "folded": False,
     }
-
-
-def _real(results, _board, _verdicts):
-    """One line per real trace, system and rate; means over seeds."""
-    groups = {}
-    for run in results.select("real", law=JUDGED_LAW):
-        key = (
-            run.get("dataset"),
-            run.get("system"),
-            run.get("capacity_share") or 0.0,
-            run.get("request_rate_per_s") or 0.0,
-        )
-        groups.setdefault(key, []).append(run)
-    wanted = (
-        "normalized_latency_s_per_token.mean",
-        "normalized_latency_s_per_token.p99",
-        "ttft_s.mean",
-        "ttft_s.p99",
-        "batch_groups",
-        "preemptions",
-    )
-    rows = []
-    for (dataset, system, share, rate), runs in sorted(groups.items(), key=lambda kv: kv[0]):
-        cells = []
-        for name in wanted:
-            values = [v for r in runs if (v := r.metric(name)) is not None]
-            cells.append(cell(number(statistics.fmean(values)) if values else "–"))
-        dropped = runs[0].raw.get("trace", {}).get("dropped_share")
-        rows.append(
-            [
-                cell(f"{dataset}, {style.label(system)}"),
-                cell(f"{100 * share:.0f} %" if share else "–"),
-                cell(number(rate)),
-                *cells,
-                cell("–" if dropped is None else f"{100 * dropped:.1f} %"),
-            ]
-        )
-    return [
-        {
-            "caption": "",
-            "head": (
-                "trace, system",
-                "of capacity",
-                "req/s",
-                "norm. latency",
-                "p99",
-                "TTFT",
-                "p99",
-                "batch",
-                "preemptions",
-                "over 2048 tokens",
-            ),
-            "rows": rows,
-            "folded": False,
-        }
-    ]
-
-
-def _breakeven(results, _board, _verdicts):
-    """How many cells of the maps each baseline wins, ties and loses."""
-    ratio = maps.cells(results)
-    rows = []
-    for baseline in style.ordered({key[0] for key in ratio}):
-        for load in values_of(results.select("breakeven"), "load"):
-            mine = [v for key, v in ratio.items() if key[0] == baseline and key[1] == load]
-            wins = sum(v > 1 + maps.TIE for v in mine)
-            loses = sum(v < 1 - maps.TIE for v in mine)
-            rows.append(
-                [
-                    cell(f"against {style.label(baseline)}, load {load:g}"),
-                    cell(str(wins)),
-                    cell(str(len(mine) - wins - loses)),
-                    cell(str(loses)),
-                    cell(f"{min(mine):.2f} to {max(mine):.2f}" if mine else "–"),
-                ]
-            )
-    return [
-        {
-            "caption": "Cells of the map where paging",
-            "head": ("", "wins", "ties (within 5 %)", "loses", "latency ratio"),
-            "rows": rows,
-            "folded": False,
-        }
-    ]

@@ -52,18 +52,18 @@ SINGLES = (
 )
 
 
-def points(results):
+def points(runs):
     """[(axes, runs)]: the runs of each point, seeds together, in the order they were met."""
     groups = {}
-    for run in results.runs:
+    for run in runs:
         key = tuple(sorted((k, str(v)) for k, v in run.axes.items() if k != "seed"))
         groups.setdefault(key, []).append(run)
-    return [(runs[0].axes, runs) for runs in groups.values()]
+    return [(mine[0].axes, mine) for mine in groups.values()]
 
 
 def summary_csv(results):
     """summary.csv as text."""
-    grouped = points(results)
+    grouped = points(results.runs)
     more = sorted({k for axes, _ in grouped for k in axes} - {*AXES, "seed"})
     bounds = [f"{s}{end}" for s in STATISTICS for end in ("", "_low", "_high")]
     out = io.StringIO()

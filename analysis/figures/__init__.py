@@ -3,7 +3,9 @@
 A drawing function takes Results and returns a matplotlib Figure, or None where no run feeds it.
 """
 
-from analysis.figures import blocks, latency, lengths, maps, memory, sharing
+import re
+
+from analysis.figures import blocks, latency, lengths, maps, memory, own, sharing
 
 # figure id -> (title, drawing function)
 ALL = {
@@ -23,3 +25,29 @@ ALL = {
     "ledger": ("The waste ledger over time", memory.ledger_over_time),
     "real": ("Real traces", latency.real),
 }
+PAPER = tuple(name for name in ALL if name.startswith("fig"))
+
+
+def own_experiments(results):
+    """{figure id: the name in the rows} of the experiments that are none of the above."""
+    return {
+        "own-" + re.sub(r"[^a-z0-9]+", "-", name): name
+        for name in results.figures()
+        if f"fig{name}" not in ALL and name not in ALL
+    }
+
+
+def ids(results):
+    """Every figure of these results: the list above, then the other experiments."""
+    return [*ALL, *own_experiments(results)]
+
+
+def title(results, name):
+    return ALL[name][0] if name in ALL else f"Experiment {own_experiments(results)[name]}"
+
+
+def draw(results, name):
+    """The matplotlib Figure of an id, or None where no run feeds it."""
+    if name in ALL:
+        return ALL[name][1](results)
+    return own.draw(results.select(own_experiments(results)[name]))

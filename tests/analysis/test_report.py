@@ -84,6 +84,29 @@ class Report(unittest.TestCase):
             self.assertIn("No rows for this figure", sections[name])
         self.assertRegex(sections["misses"], r"fig13.*not run: 8 numbers are missing")
 
+    def test_an_experiment_of_the_users_own(self):
+        rows = [
+            fake_rows.row(
+                "",
+                seed,
+                fake_rows.latency_metrics(0.1 * rate, batch_groups=4.0 * rate),
+                system=system,
+                dataset=dataset,
+                request_rate_per_s=rate,
+            )
+            for seed in (0, 1)
+            for system in ("vllm", "orca-max")
+            for dataset in ("sharegpt", "alpaca")
+            for rate in (1.0, 2.0)
+        ]
+        for row in rows:
+            row["experiment"] = "mine"
+        text = self.write(rows)
+        self.assertHas(text, '<section id="own-mine">')
+        self.assertHas(text, "Results of 16 runs")
+        self.assertFalse("What missed" in text, "the paper is no business of this experiment")
+        self.assertTrue(os.path.exists(os.path.join(self.directory, "figures", "own-mine.svg")))
+
     def test_rows_of_two_builds_are_pointed_out(self):
         rows = fake_rows.suite(("2",))
         self.assertFalse("different builds" in self.write(rows))
