@@ -166,6 +166,26 @@ AllocStatus PagedAllocator::grow_slow(std::span<const SeqId> group, Count new_le
   return AllocStatus::ok;
 }
 
+// Blocks that two tables of one length share. Sharing is a trie, so they agree up to some place and
+// nowhere behind it, and beams mostly parted a moment ago: gallop from the back, then bisect.
+std::size_t PagedAllocator::common_blocks(std::span<const BlockId> a, std::span<const BlockId> b) {
+  std::size_t differs = a.size();  // all from here on differ
+  std::size_t stride = 1;
+  while (differs >= stride && a[differs - stride] != b[differs - stride]) {
+    differs -= stride;
+    stride *= 2;
+  }
+  std::size_t equal = differs >= stride ? differs - stride + 1 : 0;  // all before here are equal
+  while (equal < differs) {
+    const std::size_t middle = (equal + differs) / 2;
+    if (a[middle] == b[middle])
+      equal = middle + 1;
+    else
+      differs = middle;
+  }
+  return equal;
+}
+
 AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) {
   // Share first, on the tables as they are before the call, so that no block is freed that a later
   // fork still wants.
@@ -177,17 +197,16 @@ AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) 
     KVSTOW_DCHECK(parent.tier == Tier::device && child.tier == Tier::device,
                   "reordering a swapped sequence");
     KVSTOW_DCHECK(parent.length == child.length, "beams of one group have one length");
-    std::size_t common = parent.table.size();
-    while (common > 0 && parent.table[common - 1] != child.table[common - 1]) --common;
+    const std::size_t common = common_blocks(parent.table, child.table);
     const auto differing = std::span(parent.table).subspan(common);
     device_.pool.share(differing);
-    taken_over_.insert(taken_over_.end(), differing.begin(), differing.end());
+    taken_over_.insert(taken_over_.end(), differing.data(), differing.data() + differing.size());
     common_.push_back(common);
     if (common < parent.table.size()) parent.writable = parent.length;
   }
 
   const std::int64_t free_before = device_.pool.free();
-  auto taken = taken_over_.cbegin();
+  const BlockId* taken = taken_over_.data();
   for (std::size_t f = 0; f < forks.size(); ++f) {
     Sequence& child = sequences_[forks[f].child.index()];
     const auto differing = std::span(child.table).subspan(common_[f]);
@@ -197,8 +216,8 @@ AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) 
       device_.live += block_tokens_ - fill(child.table.size() - 1, child.length);
     }
     device_.pool.drop(differing);
-    std::copy_n(taken, differing.size(), differing.begin());
-    taken += static_cast<std::ptrdiff_t>(differing.size());
+    std::copy_n(taken, differing.size(), differing.data());
+    taken += differing.size();
     child.writable = child.length;
   }
   device_.live -= (device_.pool.free() - free_before) * block_tokens_;
@@ -209,20 +228,22 @@ AllocStatus PagedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) 
 // Neighbouring blocks make one operation, in whichever direction they were freed.
 void PagedAllocator::plan_frees(Tier t, std::int64_t free_before, MemPlan& plan) const {
   const auto freed = tier(t).pool.free_list().subspan(static_cast<std::size_t>(free_before));
-  for (std::size_t i = 0; i < freed.size();) {
-    const std::int64_t first = freed[i].index();
-    std::int64_t last = first;
-    std::size_t j = i + 1;
-    if (j < freed.size() && freed[j].index() == first + 1) {
-      while (j < freed.size() && freed[j].index() == last + 1) last = freed[j++].index();
+  if (freed.empty()) return;
+  std::int64_t first = freed[0].index();
+  std::int64_t end = first;  // the run so far is [first, end)
+  for (const BlockId block : freed) {
+    const std::int64_t b = block.index();
+    if (b == end) {
+      ++end;
+    } else if (b + 1 == first) {
+      --first;
     } else {
-      while (j < freed.size() && freed[j].index() + 1 == last) last = freed[j++].index();
+      plan.free(t, Slot(first * block_tokens_), Tokens((end - first) * block_tokens_));
+      first = b;
+      end = b + 1;
     }
-    const std::int64_t low = std::min(first, last);
-    const std::int64_t blocks = std::max(first, last) - low + 1;
-    plan.free(t, Slot(low * block_tokens_), Tokens(blocks * block_tokens_));
-    i = j;
   }
+  plan.free(t, Slot(first * block_tokens_), Tokens((end - first) * block_tokens_));
 }
 
 AllocStatus PagedAllocator::swap_out(std::span<const SeqId> group, MemPlan& plan) {

@@ -20,7 +20,7 @@
 //  - Sequences that share a partial block have one length (whoever grows leaves it first), so a
 //    block's fill follows from any of its owners and distinct live slots need no per-block counter.
 //  - Sharing is a trie: tables that share block i share all blocks before it at the same positions.
-//    A beam step therefore compares two tables from the back and stops where they meet.
+//    A beam step therefore finds where two tables part by a search from the back.
 #pragma once
 
 #include <cstdint>
@@ -83,6 +83,8 @@ class PagedAllocator final : public KvAllocator {
   [[nodiscard]] Sequence& known(SeqId);
   [[nodiscard]] const Sequence& known(SeqId) const;
   [[nodiscard]] const Sequence* lender(const AdmitRequest&) const;
+  [[nodiscard]] static std::size_t common_blocks(std::span<const BlockId>,
+                                                 std::span<const BlockId>);
 
   AllocStatus grow_slow(std::span<const SeqId> group, Count new_length, MemPlan&);
   AllocStatus move(std::span<const SeqId> group, Tier from, Tier to, std::int64_t spare, MemPlan&);
