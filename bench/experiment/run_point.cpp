@@ -1,5 +1,6 @@
 #include "bench/experiment/run_point.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -43,13 +44,19 @@ MetricsConfig metrics_config(const ResolvedPoint& point) {
   return config;
 }
 
+std::unique_ptr<BeamModel> beam_model(const ResolvedPoint& point) {
+  const auto is_beam = [](const DecodingShare& s) { return s.decoding.kind == DecodingKind::beam; };
+  const auto& decodings = point.workload.decodings;
+  if (std::none_of(decodings.begin(), decodings.end(), is_beam)) return nullptr;
+  return make_death_and_refork(point.beam_death_probability, point.seed);
+}
+
 void serve(const ResolvedPoint& point, RunResult& result) {
   const auto workload = make_workload(point.workload, point.seed);
   const auto allocator = make_allocator(point.system.allocator, pool_config(point));
   SeqIds seq_ids;
   const auto scheduler = make_scheduler(point, *allocator, seq_ids);
-  SimulatedExecutor executor(point.step_law,
-                             make_death_and_refork(point.beam_death_probability, point.seed));
+  SimulatedExecutor executor(point.step_law, beam_model(point));
   SimulatedClock clock;
   RunMetrics metrics(metrics_config(point));
   Engine({*workload, *scheduler, *allocator, executor, clock, metrics, seq_ids}).run();

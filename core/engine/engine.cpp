@@ -44,7 +44,7 @@ SequenceGroup& Engine::new_group(Request&& request) {
     owner_[seq.index()] = request.id;
     sequences.push_back(seq);
   }
-  group = SequenceGroup{.request = std::move(request), .sequences = std::move(sequences)};
+  group = SequenceGroup{.sequences = std::move(sequences), .request = std::move(request)};
   return group;
 }
 
@@ -80,21 +80,26 @@ void Engine::execute() {
   const StepResult result = executor_.wait();
   clock_.step_took(result.elapsed);
   report_step(begin, result);
-  count_tokens(begin);
+  const bool any_done = count_tokens(begin);
   follow_beams(result.tokens);
-  finished_.clear();
-  scheduler_.complete(finished_);
-  for (SequenceGroup* group : finished_) finish(*group);
+  if (any_done) {
+    finished_.clear();
+    scheduler_.complete(finished_);
+    for (SequenceGroup* group : finished_) finish(*group);
+  }
   ++steps_;
 }
 
-// Every resident group has drawn one token for each of its sequences.
-void Engine::count_tokens(Seconds begin) {
+// Every resident group has drawn one token for each of its sequences. Returns whether that was the
+// last of any.
+bool Engine::count_tokens(Seconds begin) {
   const Seconds now = clock_.now();
   std::int64_t steady = 0;  // sequences that drew their previous token in the step before this one
+  bool any_done = false;
   for (SequenceGroup* group : scheduler_.resident()) {
-    if (group->lingers()) continue;
+    if (group->done()) continue;  // waits for its static batch
     ++group->generated;
+    any_done |= group->done();
     if (group->first_token < 0) [[unlikely]] {
       group->first_scheduled = begin;
       group->first_token = now;
@@ -106,6 +111,7 @@ void Engine::count_tokens(Seconds begin) {
     }
   }
   if (steady > 0) metrics_.on_token_gaps(now - begin, steady);
+  return any_done;
 }
 
 // Beams that died take over a survivor's history, group by group.

@@ -38,7 +38,7 @@ class Engine {
  private:
   void take_arrivals();
   void execute();
-  void count_tokens(Seconds begin);
+  [[nodiscard]] bool count_tokens(Seconds begin);
   void follow_beams(std::span<const TokenOut>);
   void finish(SequenceGroup&);
   void report_step(Seconds begin, const StepResult&);

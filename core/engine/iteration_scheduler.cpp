@@ -56,10 +56,17 @@ void IterationScheduler::schedule(Step& step) {
 }
 
 void IterationScheduler::grow_running(Step& step) {
+  Tokens kv_read{0};  // sums in registers: this loop is the hot path of a simulated run
+  Tokens prefix_read{0};
   for (std::size_t i = 0; i < running_.size();) {
     SequenceGroup& group = *running_[i];
-    if (allocator_.grow(group.sequences, group.length + Tokens(1), step.plan) == AllocStatus::ok) {
-      add_decode(group, step);
+    const Tokens length = group.length + Tokens(1);
+    if (allocator_.grow(group.sequences, length, step.plan) == AllocStatus::ok) [[likely]] {
+      const std::int64_t width = group.width();
+      step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
+      group.length = length;
+      kv_read += length * width;
+      prefix_read += group.shared_prefix * width;
       ++i;
     } else {
       SequenceGroup& victim = *running_.back();  // the latest arrival; at worst the group itself
@@ -67,15 +74,9 @@ void IterationScheduler::grow_running(Step& step) {
       preempt(victim, step);
     }
   }
-}
-
-inline void IterationScheduler::add_decode(SequenceGroup& group, Step& step) {
-  step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
-  ++group.length;
-  const std::int64_t width = group.width();
-  step.totals.decode_tokens += Tokens(width);
-  step.totals.kv_read += group.length * width;
-  step.totals.prefix_read += group.shared_prefix * width;
+  step.totals.decode_tokens += Tokens(running_sequences_);
+  step.totals.kv_read += kv_read;
+  step.totals.prefix_read += prefix_read;
 }
 
 bool IterationScheduler::swaps(const SequenceGroup& group) const {
@@ -113,7 +114,11 @@ void IterationScheduler::swap_in(Step& step) {
     KVSTOW_CHECK(grown == AllocStatus::ok, "a swapped-in group must have room for its next token");
     insert_by_arrival(running_, &group);
     running_sequences_ += group.width();
-    add_decode(group, step);
+    step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
+    ++group.length;
+    step.totals.decode_tokens += Tokens(group.width());
+    step.totals.kv_read += group.length * group.width();
+    step.totals.prefix_read += group.shared_prefix * group.width();
   }
 }
 

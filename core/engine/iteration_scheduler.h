@@ -64,7 +64,6 @@ class IterationScheduler final : public Scheduler {
   void swap_in(Step&);
   void admit_waiting(Step&);
   void preempt(SequenceGroup&, Step&);
-  void add_decode(SequenceGroup&, Step&);
   [[nodiscard]] AdmitRequest request_for(const SequenceGroup&) const;
   void share_prefix(const Request&, AdmitRequest&, Step&);
   [[nodiscard]] bool swaps(const SequenceGroup&) const;

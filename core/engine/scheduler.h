@@ -27,8 +27,9 @@ class Scheduler {
   // Makes the next step. The plan may already hold work of the caller's; the scheduler appends.
   virtual void schedule(Step&) = 0;
 
-  // Called when the step's tokens have been counted into the groups: appends the groups that are
-  // finished and forgets them. Their memory is still allocated; the caller releases it.
+  // Called when the step's tokens have been counted into the groups and some group is done: appends
+  // the groups that are finished and forgets them. Their memory is still allocated; the caller
+  // releases it.
   virtual void complete(std::vector<SequenceGroup*>& finished) = 0;
 
   // Groups that hold device memory, in the order of the last step.

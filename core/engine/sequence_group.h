@@ -22,19 +22,20 @@ struct GroupTail {
 };
 
 struct SequenceGroup {
-  Request request;
+  // What every step touches stands together.
   std::vector<SeqId> sequences;  // in sample order; all of one length
-  Tokens expected_total{0};      // prompt + estimated output, as asked of the allocator
-  Tokens length{0};  // tokens of each sequence whose K and V are stored; 0 while not admitted
-  Tokens shared_prefix{0};  // leading tokens whose slots belong to a resident prefix
-  Tokens generated{0};      // output tokens drawn so far, of each sequence
+  Tokens length{0};              // tokens of each whose K and V are stored; 0 while not admitted
+  Tokens generated{0};           // output tokens drawn so far, of each sequence
+  Tokens shared_prefix{0};       // leading tokens whose slots belong to a resident prefix
+  Seconds first_token = -1;      // -1: not yet
+  Seconds paused_at = -1;        // time of the last token before a preemption; -1: not paused
+  GroupTail tail{};  // the ledger's; whoever takes the group's memory away or ends it clears it
 
+  Request request;
+  Tokens expected_total{0};      // prompt + estimated output, as asked of the allocator
   Seconds first_scheduled = -1;  // -1: not yet
-  Seconds first_token = -1;
-  Seconds paused_at = -1;  // time of the last token before a preemption; -1: not paused
   int preemptions = 0;
   Tokens recomputed{0};  // tokens computed again after preemptions
-  GroupTail tail{};      // the ledger's; whoever takes the group's memory away or ends it clears it
 
   // The true length each sequence is heading for. (Its last output token is never fed back, so one
   // slot less is filled; the paper counts it, section 6.1, and so do we.)
