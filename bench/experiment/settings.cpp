@@ -162,9 +162,13 @@ class Complainer {
   Complainer(const Settings& settings, const ConfigNode& fallback)
       : settings_(settings), fallback_(fallback) {}
 
-  [[nodiscard]] const ConfigNode& at(const std::string& setting) const {
-    const auto found = settings_.find(setting);
-    return found == settings_.end() ? fallback_ : found->second;
+  [[nodiscard]] const ConfigNode& at(const std::string& setting,
+                                     const std::string& otherwise = "") const {
+    for (const std::string& name : {setting, otherwise}) {
+      const auto found = settings_.find(name);
+      if (found != settings_.end()) return found->second;
+    }
+    return fallback_;
   }
 
  private:
@@ -182,9 +186,9 @@ void check_pool(const ResolvedPoint& point, const Complainer& where) {
   const Tokens longest = point.model.max_model_len;
   if (point.pool_slots() < longest) {
     where.at("pool_bytes")
-        .fail(fmt::format("{} bytes hold {} tokens; one request of {} takes {} ({} bytes)",
-                          point.pool.count(), point.pool_slots().count(), longest.count(),
-                          point.model.name, (per_token * longest.count()).count()));
+        .fail(fmt::format("{} bytes hold {} tokens; one request of {} may take {} ({} bytes)",
+                          point.pool.count(), point.pool_slots().count(), point.model.name,
+                          longest.count(), (per_token * longest.count()).count()));
   }
   if (point.system.block_tokens > point.pool_slots()) {
     where.at("block_tokens").fail("one block is larger than the pool");
@@ -206,7 +210,7 @@ void check_workload(const ResolvedPoint& point, const Complainer& where) {
       where.at("workload").fail("missing key 'prefix_tokens'");
     const Tokens limit = min(point.pool_slots(), point.model.max_model_len);
     if (workload.prefix_tokens >= limit) {
-      where.at("prefix_tokens")
+      where.at("prefix_tokens", "workload")
           .fail(fmt::format("a prefix of {} tokens leaves no room; the pool holds {}, {} takes {}",
                             workload.prefix_tokens.count(), point.pool_slots().count(),
                             point.model.name, point.model.max_model_len.count()));

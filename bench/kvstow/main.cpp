@@ -6,6 +6,7 @@
 #include "bench/experiment/build_info.h"
 #include "bench/kvstow/commands.h"
 #include "core/check.h"
+#include "core/text.h"
 
 namespace {
 
@@ -25,6 +26,16 @@ constexpr const char* kExamples =
     "  kvstow report out/fig12                   figures and an HTML report of what is there\n"
     "  kvstow list systems                       names that YAML files may use\n"
     "Experiment files are described in bench/experiments/README.md.";
+
+void check_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(command->get_name());
+    if (names.back() == word) return;
+  }
+  throw kvstow::InputError("kvstow: unknown command '" + word +
+                           "' (nearest: " + kvstow::nearest_name(word, names) + ")");
+}
 
 int run(int argc, char** argv) {
   using namespace kvstow;
@@ -84,6 +95,7 @@ int run(int argc, char** argv) {
   verify->add_option("DIR", directory, "Results directory of the paper suite")->required();
   verify->callback([&] { code = analysis_command("verify.py", {directory}); });
 
+  if (argc > 1 && argv[1][0] != '-') check_command(app, argv[1]);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

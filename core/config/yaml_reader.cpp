@@ -7,7 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 #include <utility>
 
 #include "core/text.h"
@@ -43,10 +43,9 @@ ConfigNode::ConfigNode(std::shared_ptr<const std::string> file, std::string labe
 
 ConfigNode ConfigNode::load_file(const std::string& path) {
   std::ifstream in(path);
-  std::ostringstream text;
-  if (in) text << in.rdbuf();
-  if (!in || text.fail()) throw InputError(fmt::format("{}: cannot read this file", path));
-  return parse(text.str(), path);
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (!in.is_open() || in.bad()) throw InputError(fmt::format("{}: cannot read this file", path));
+  return parse(text, path);
 }
 
 ConfigNode ConfigNode::parse(const std::string& text, const std::string& name) {

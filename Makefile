@@ -1,0 +1,64 @@
+# Two commands matter: `make reproduce` and `make test`. Both install what is missing (Debian 12,
+# Ubuntu 24.04), quietly and once; on other systems install the packages below by hand.
+PACKAGES := build-essential cmake ninja-build git libfmt-dev libyaml-cpp-dev nlohmann-json3-dev \
+  libcli11-dev libeigen3-dev libgtest-dev libgmock-dev libbenchmark-dev \
+  python3 python3-numpy python3-matplotlib python3-yaml python3-jinja2
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+JOBS ?= $(shell nproc)
+OUT ?= out
+KVSTOW := build/release/bench/kvstow/kvstow
+
+.PHONY: help reproduce test smoke soak bench kvstow format setup clean
+
+help:
+	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
+	@echo "make test        every test under sanitizers, then the smoke experiment in release"
+	@echo "make soak        millions of random operations on every allocator, invariants checked"
+	@echo "make bench       allocator micro-benchmarks (Google Benchmark)"
+	@echo "make format      clang-format over all sources"
+
+reproduce: kvstow
+	$(KVSTOW) run $(sort $(wildcard bench/experiments/paper/*.yaml)) --out $(OUT)/paper
+	$(KVSTOW) report $(OUT)/paper
+	@echo "the report: $(abspath $(OUT)/paper/report.html), the numbers: $(OUT)/paper/scoreboard.csv"
+
+# Tests run sanitized with every check on; the smoke experiment in release, as users run it.
+test: smoke
+	cmake --preset dev > /dev/null
+	cmake --build --preset dev --parallel $(JOBS)
+	ctest --preset dev --parallel $(JOBS)
+
+smoke: kvstow
+	rm -rf $(OUT)/smoke
+	$(KVSTOW) run smoke --out $(OUT)/smoke
+
+soak: setup
+	cmake -S . -B build/soak -G Ninja -D CMAKE_BUILD_TYPE=Release -D KVSTOW_CHECKS=ON \
+	  -D KVSTOW_BENCHMARKS=OFF -D KVSTOW_CUDA=OFF > /dev/null
+	cmake --build build/soak --target kvstow_soak --parallel $(JOBS)
+	build/soak/tests/kv/kvstow_soak
+
+bench: setup
+	cmake --preset release > /dev/null
+	cmake --build --preset release --target allocator_bench --parallel $(JOBS)
+	build/release/bench/micro/allocator_bench
+
+kvstow: setup
+	cmake --preset release > /dev/null
+	cmake --build --preset release --target kvstow --parallel $(JOBS)
+
+format:
+	git ls-files '*.h' '*.cpp' '*.cu' '*.cuh' | xargs clang-format -i
+
+setup:
+	@missing=$$(for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:" $$missing; \
+	  $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends \
+	    $$missing > /dev/null; \
+	fi
+
+clean:
+	rm -rf build out

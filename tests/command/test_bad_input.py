@@ -1,0 +1,155 @@
+"""Bad input: exit code 2, one line on stderr that says where and what, and nothing written."""
+
+import os
+import unittest
+
+from command import GOOD, CommandTest
+
+CSV_HEADER = "arrival_s,prompt_tokens,output_tokens\n"
+OF_FILE = GOOD.replace("{lengths: alpaca}", "{lengths: file, file: t.csv, arrivals: trace}")
+
+
+def with_line(text):
+    return GOOD + text + "\n"
+
+
+class BadInputTest(CommandTest):
+    def expect(self, experiment, message, trace=None):
+        self.write("x.yaml", experiment)
+        if trace is not None:
+            self.write("t.csv", trace)
+        for command in (["run", "x.yaml", "--out", "out"], ["validate", "x.yaml"]):
+            code, _, err = self.kvstow(*command)
+            self.assertEqual((code, err), (2, message + "\n"))
+        self.assertFalse(os.path.exists(self.path("out")))
+
+    def test_the_probe_itself_is_good(self):
+        self.write("x.yaml", GOOD)
+        self.assertEqual(self.run_good("validate", "x.yaml"), "x.yaml: good, 4 points\n")
+
+    def test_malformed_yaml(self):
+        self.expect("name: [a\n", "x.yaml:2: malformed YAML: end of sequence flow not found")
+        self.expect("", "x.yaml:1: the file is empty")
+
+    def test_keys(self):
+        self.expect(with_line("modle: opt-66b"), "x.yaml:7: unknown key 'modle' (nearest: model)")
+        self.expect(with_line("model: opt-66b"), "x.yaml:7: duplicate key 'model'")
+        self.expect(GOOD.replace("model: opt-13b\n", ""), "x.yaml:1: missing key 'model'")
+        self.expect(
+            GOOD.replace("{lengths", "{length"),
+            "x.yaml:5: unknown key 'length' (nearest: lengths)",
+        )
+
+    def test_wrong_units(self):
+        self.expect(
+            GOOD.replace("duration_s", "duration_min"),
+            "x.yaml:4: unknown key 'duration_min' (nearest: duration_s)",
+        )
+        self.expect(with_line("pool_gb: 12"), "x.yaml:7: unknown key 'pool_gb' (nearest: pool_bytes)")
+        self.expect(
+            GOOD.replace("duration_s: 20", "duration_s: 20 min"),
+            "x.yaml:4: duration_s: '20 min' is not a number (units stand in the key)",
+        )
+
+    def test_names(self):
+        self.expect(
+            GOOD.replace("vllm", "vlm"), "x.yaml:6: system: unknown system 'vlm' (nearest: vllm)"
+        )
+        self.expect(
+            GOOD.replace("opt-13b", "opt-31b"),
+            "x.yaml:3: model: unknown model 'opt-31b' (nearest: opt-13b)",
+        )
+        self.expect(
+            GOOD.replace("alpaca", "alpacca"),
+            "x.yaml:5: lengths: unknown length law 'alpacca' (nearest: alpaca)",
+        )
+        self.expect(
+            with_line("law: maximum"),
+            "x.yaml:7: law: unknown step law of a100-40gb 'maximum' (nearest: max)",
+        )
+        self.expect(
+            with_line("device: a100"), "x.yaml:7: device: unknown device 'a100' (nearest: a100-40gb)"
+        )
+
+    def test_rates(self):
+        for rate, what in (
+            ("-1", "-1 is too small; it must be above 0"),
+            ("0", "0 is too small; it must be above 0"),
+            ("nan", "'nan' is not a finite number"),
+            ("inf", "'inf' is not a finite number"),
+            ("2/s", "'2/s' is not a number (units stand in the key)"),
+        ):
+            self.expect(GOOD.replace("[1, 2]", rate), f"x.yaml:6: rate_per_s: {what}")
+        self.expect(GOOD.replace("[1, 2]", "[2, 1]"), "x.yaml:6: rate_per_s: rates must ascend")
+        self.expect(
+            GOOD.replace(", rate_per_s: [1, 2]", ""),
+            "x.yaml:5: workload: missing rate: give rate_per_s, here or in the sweep",
+        )
+
+    def test_memory(self):
+        self.expect(
+            with_line("pool_bytes: 1000000"),
+            "x.yaml:7: pool_bytes: 1000000 bytes hold 1 tokens; one request of opt-13b may take "
+            "2048 (1677721600 bytes)",
+        )
+        self.expect(
+            with_line("block_tokens: 0"), "x.yaml:7: block_tokens: 0 is too small; at least 1"
+        )
+        self.expect(
+            GOOD.replace("[vllm, orca-max]", "vllm") + "preemption: swap\nhost_pool_bytes: 0\n",
+            "x.yaml:8: host_pool_bytes: swapping needs swap space: give at least one block",
+        )
+
+    def test_decodings(self):
+        self.expect(
+            with_line("decoding: beam\nwidth: 0"), "x.yaml:8: width: 0 is too small; at least 1"
+        )
+        self.expect(
+            with_line("decoding: parallel\nwidth: 300"),
+            "x.yaml:8: width: 300 sequences of one request exceed orca-max's cap of 256",
+        )
+
+    def test_prefix_longer_than_the_pool(self):
+        self.expect(
+            GOOD.replace("alpaca}", "alpaca, scenario: shared-prefix, prefix_tokens: 20000}"),
+            "x.yaml:5: workload: a prefix of 20000 tokens leaves no room; the pool holds 15728, "
+            "opt-13b takes 2048",
+        )
+
+    def test_traces(self):
+        self.expect(
+            OF_FILE,
+            "x.yaml:5: file: no file 't.csv' beside this one, in $KVSTOW_TRACES or in a traces "
+            "folder",
+        )
+        for trace, message in (
+            ("", "t.csv: is empty"),
+            (CSV_HEADER, "t.csv: has no requests"),
+            (CSV_HEADER + "0,10\n", "t.csv:2: 2 columns, but the header has 3"),
+            (CSV_HEADER + "0,10,5\n1,10", "t.csv:3: 2 columns, but the header has 3"),
+            (
+                CSV_HEADER + "5,10,5\n1,10,5\n",
+                "t.csv:3: arrival 1 s is before the previous row's 5 s",
+            ),
+            (
+                CSV_HEADER + "0,3000,5\n",
+                "t.csv:2: prompt 3000 + output 5 = 3005 tokens exceed the limit of 2048 "
+                "(over_limit: drop or clip admits such traces)",
+            ),
+        ):
+            self.expect(OF_FILE, message, trace)
+
+    def test_command_line(self):
+        for arguments, message in (
+            (["runn", "x"], "kvstow: unknown command 'runn' (nearest: run)"),
+            (["run", "smok"], "smok: no such file or experiment (nearest: smoke)"),
+            (["list", "modls"], "list: unknown kind 'modls' (nearest: models)"),
+            (["run", "smoke", "--reduced", "0"], "--reduced: must be above 0 and at most 1"),
+            (["report", "nowhere"], "report: nowhere: no such directory"),
+        ):
+            code, _, err = self.kvstow(*arguments)
+            self.assertEqual((code, err), (2, message + "\n"))
+
+
+if __name__ == "__main__":
+    unittest.main()

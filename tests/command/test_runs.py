@@ -1,0 +1,159 @@
+"""Runs: the same bytes whoever runs them, however often they are killed, on however many threads."""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+import unittest
+
+from command import GOOD, KVSTOW, CommandTest
+
+MANY = GOOD.replace("[1, 2]", "[1, 2, 4, 6, 8, 10, 12, 14]") + "repeats: 3\n"
+SEARCH = GOOD.replace("duration_s: 20", "duration_s: 60").replace("[1, 2]", "[2, 3]") + (
+    "search: {extend_until_s_per_token: 0.05, refine_s_per_token: 0.05, refine_share: 0.1}\n"
+    "repeats: 2\n"
+)
+POINTS = re.compile(r"(\d+) points in .*\((\d+) found done, (\d+) threads\)")
+
+
+class RunTest(CommandTest):
+    def run_experiment(self, text, out, *options):
+        """(points, points found done)."""
+        self.write("x.yaml", text)
+        found = POINTS.search(self.run_good("run", "x.yaml", "--out", out, *options))
+        return int(found.group(1)), int(found.group(2))
+
+    def test_same_seed_same_bytes_on_any_number_of_threads(self):
+        self.assertEqual(self.run_experiment(SEARCH, "a", "--jobs", "1")[1], 0)
+        self.run_experiment(SEARCH, "b", "--jobs", "4")
+        self.assertEqual(self.rows("a"), self.rows("b"))
+        self.assertEqual(self.files("a", "serve"), self.files("b", "serve"))
+        one, four = (pathlib.Path(self.path(out), "manifest.json") for out in ("a", "b"))
+        self.assertEqual(one.read_bytes(), four.read_bytes())
+
+    def test_search_extends_and_refines_until_crossed(self):
+        points, _ = self.run_experiment(SEARCH, "a")
+        self.assertGreater(points, 8)
+        rows = self.rows("a").values()
+        curve = {}
+        for row in rows:
+            point = row["point"]
+            if point["system"] == "orca-max":
+                latency = row["metrics"]["normalized_latency_s_per_token"]["mean"]
+                curve.setdefault(point["request_rate_per_s"], []).append(latency)
+        means = {rate: sum(values) / len(values) for rate, values in sorted(curve.items())}
+        self.assertGreater(max(means.values()), 0.05)
+        high = next(rate for rate, mean in means.items() if mean >= 0.05)
+        low = max(rate for rate in means if rate < high)
+        self.assertLessEqual(high - low, 0.1 * high)
+
+    def test_finished_points_are_not_run_again(self):
+        self.run_experiment(MANY, "a")
+        before = self.files("a", "rows")
+        self.assertEqual(self.run_experiment(MANY, "a"), (48, 48))
+        self.assertEqual(self.files("a", "rows"), before)
+
+    def test_killed_run_resumes_and_loses_nothing(self):
+        self.write("x.yaml", MANY)
+        rows = os.path.join(self.folder, "killed", "rows")
+        with subprocess.Popen(
+            [KVSTOW, "run", "x.yaml", "--out", "killed", "--jobs", "1"],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while process.poll() is None and self.count(rows) < 5:
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+        finished = self.count(rows)
+        self.assertGreaterEqual(finished, 5)
+        with open(os.path.join(rows, "0123456789abcdef.json.1.unfinished"), "w") as half:
+            half.write('{"schema"')  # what a kill in the middle of a write leaves
+        self.assertEqual(self.run_experiment(MANY, "killed"), (48, finished))
+        self.run_experiment(MANY, "whole")
+        self.assertEqual(self.rows("killed"), self.rows("whole"))
+        self.assertEqual(self.files("killed", "serve"), self.files("whole", "serve"))
+
+    @staticmethod
+    def count(folder):
+        if not os.path.isdir(folder):
+            return 0
+        return sum(name.endswith(".json") for name in os.listdir(folder))
+
+    def test_changed_experiment_supersedes_its_rows(self):
+        self.run_experiment(GOOD, "a")
+        old = set(self.rows("a"))
+        self.assertEqual(self.run_experiment(GOOD + "seed: 7\n", "a"), (4, 0))
+        self.assertFalse(old & set(self.rows("a")))
+        self.assertEqual(set(self.files("a", "superseded")), old)
+
+    def test_row_explains_itself(self):
+        self.run_experiment(GOOD, "a")
+        for name, row in self.rows("a").items():
+            self.assertEqual(row["schema"], 1)
+            self.assertEqual(row["key"] + ".json", name)
+            self.assertEqual(row["config"]["pool_bytes"], 983 * 16 * 819200)
+            self.assertEqual(row["metrics"]["requests"]["finished"], row["trace"]["requests"])
+            self.assertAlmostEqual(sum(row["metrics"]["memory"].values()), 1, places=9)
+            self.assertTrue(row["build"]["sources"])
+        with open(self.path("a/runs.csv"), newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        self.assertEqual([line["system"] for line in lines], ["vllm"] * 2 + ["orca-max"] * 2)
+        serve = json.loads(next(iter(self.files("a", "serve").values())))
+        for key in ("duration", "completed", "request_throughput", "mean_ttft_ms", "p99_itl_ms"):
+            self.assertIn(key, serve)
+
+    def test_impossible_groups_are_rejected_and_counted(self):
+        # Six samples at the longest need 768 of OPT-66B's 603 blocks.
+        text = GOOD.replace("opt-13b", "opt-66b").replace("[vllm, orca-max]", "vllm")
+        text = text.replace(
+            "{lengths: alpaca}",
+            "{lengths: fixed, prompt_tokens: 1, output_tokens: 2000}",
+        )
+        self.run_experiment(text + "decoding: parallel\nwidth: 6\n", "a")
+        for row in self.rows("a").values():
+            requests = row["metrics"]["requests"]
+            self.assertEqual(requests["finished"], 0)
+            self.assertEqual(requests["rejected"], row["trace"]["requests"])
+            self.assertGreater(requests["rejected"], 0)
+
+    def test_any_block_size_is_legal(self):
+        text = GOOD.replace("system: [vllm, orca-max]", "system: vllm, block_tokens: [1, 3, 100]")
+        self.run_experiment(text, "a")
+        self.assertEqual(len(self.rows("a")), 6)
+
+    def test_optional_traces_are_left_out_with_a_line(self):
+        text = GOOD.replace("{lengths: alpaca}", "{lengths: file, file: no.csv, optional: true}")
+        self.write("x.yaml", text)
+        out = self.run_good("validate", "x.yaml")
+        self.assertEqual(out, "probe: left out: no file 'no.csv'\nx.yaml: good, 0 points\n")
+
+
+class InformationTest(CommandTest):
+    def test_every_shipped_experiment_is_good(self):
+        names = [line.split()[0] for line in self.run_good("list", "experiments").splitlines()[1:]]
+        self.assertIn("smoke", names)
+        self.assertIn("paper/fig12", names)
+        self.assertEqual(self.run_good("validate", *names).count(": good, "), len(names))
+
+    def test_plan_admits_into_real_allocators(self):
+        self.write("x.yaml", GOOD)
+        out = self.run_good("plan", "x.yaml")
+        self.assertIn("819,200 B per token", out)
+        self.assertIn("15,728 slots", out)
+        self.assertRegex(out, r"vllm +16 +983 ")
+        # Every Orca (Max) request holds 2048 slots: seven chunks of 128 blocks in 983.
+        self.assertRegex(out, r"orca-max .* 7 +7\n")
+
+    def test_help_teaches(self):
+        out = self.run_good("--help")
+        self.assertIn("kvstow run smoke", out)
+        self.assertIn("verify-paper", out)
+
+
+if __name__ == "__main__":
+    unittest.main()
