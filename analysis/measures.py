@@ -146,13 +146,8 @@ def fig17_equal_p_new(results):
     return max(shared) if shared else None
 
 
-def _fig18b(results, item, law, dataset, block, what="all"):
-    """`what`: memory, the block size acting through memory alone; all, with the kernel's share."""
-    kernels = {run.get("kernel_efficiency") for run in results.select("18b", law=law)} - {"none"}
-    kernel = max(kernels) if what == "all" and kernels else "none"
-    runs = results.select(
-        "18b", law=law, dataset=dataset, block_tokens=int(block), kernel_efficiency=kernel
-    )
+def _fig18b(results, item, law, dataset, block):
+    runs = results.select("18b", law=law, dataset=dataset, block_tokens=int(block))
     return _mean_of(runs, item, ("normalized_latency_s_per_token.mean",))
 
 

@@ -21,9 +21,10 @@ DEFAULTS = {
     "preemption": "",
     "p_new": None,
     "refined": False,
-    "kernel_efficiency": "none",  # Fig. 18b: how the kernel's speed depends on the block size
 }
 JUDGED_LAW = DEFAULTS["law"]
+# The judged law with an assumed cost of small blocks in the kernel, for Fig. 18b and 19b.
+KERNEL_CURVE_LAW = "max-kernel-curve"
 PREFIXES = {80: "1-shot", 341: "5-shot"}  # Fig. 16's, by their tokens
 
 

@@ -15,6 +15,7 @@ if __package__ in (None, ""):  # run as a file: find the package from anywhere
 from analysis import paper, results as results_module, scoreboard
 
 JUDGED = ("abs", "rel", "range", "max", "min")
+KERNEL = f"/law={results_module.KERNEL_CURVE_LAW}"
 # scoreboard.csv keeps six significant digits.
 STALE_RELATIVE = 1e-5
 
@@ -98,28 +99,29 @@ def _rule_value(target, ours):
         return float(sum(e <= 25.0 for e in errors.values()))
     if figure == "fig18b":
         dataset, name = rest
+        memory, kernel = (_over_blocks(ours, f"fig18b/{dataset}", end) for end in ("", KERNEL))
         if name == "largest_drop_memory_alone":
-            memory = [v for b in _blocks() if (v := ours.get(f"fig18b/{dataset}/{b}/memory"))]
-            drops = [1 - later / earlier for earlier, later in zip(memory, memory[1:])]
-            return 100.0 * max(0.0, *drops) if len(memory) > 1 else None
+            values = list(memory.values())
+            drops = [1 - later / earlier for earlier, later in zip(values, values[1:])]
+            return 100.0 * max(0.0, *drops) if drops else None
         low, high = (int(n) for n in name.removeprefix("worst_of_").split("_to_"))
-        curve = {b: v for b in _blocks() if (v := ours.get(f"fig18b/{dataset}/{b}")) is not None}
+        curve = kernel or memory
         inside = [v for b, v in curve.items() if low <= b <= high]
         return max(inside) / min(curve.values()) if inside else None
-    recompute = {b: v for b in _blocks() if (v := ours.get(f"fig19a/recompute/{b}")) is not None}
+    recompute = _over_blocks(ours, "fig19a/recompute")
+    swap = _over_blocks(ours, "fig19a/swap_in_out")
     if not recompute:
         return None
     if rest == ["recompute_spread"]:
         return 100.0 * (max(recompute.values()) / min(recompute.values()) - 1.0)
-    for block, value in recompute.items():
-        swap = ours.get(f"fig19a/swap_in_out/{block}")
-        if swap is not None and swap <= value:
-            return float(block)
-    return None
+    cheaper = [b for b in recompute if b in swap and swap[b] <= recompute[b]]
+    return float(cheaper[0]) if cheaper else None
 
 
-def _blocks():
-    return [int(r["block_size"]) for r in paper.table("fig18b_block_size")]
+def _over_blocks(ours, prefix, suffix=""):
+    """{block: value} of prefix/BLOCK + suffix, for the blocks that are there, ascending."""
+    blocks = [int(r["block_size"]) for r in paper.table("fig18b_block_size")]
+    return {b: v for b in blocks if (v := ours.get(f"{prefix}/{b}{suffix}")) is not None}
 
 
 def stale_lines(recorded, board):

@@ -5,8 +5,9 @@ import numpy as np
 
 from analysis import measures, paper
 from analysis.figures import style
-from analysis.results import JUDGED_LAW, values_of
+from analysis.results import JUDGED_LAW, KERNEL_CURVE_LAW, values_of
 
+SOLID, DASHED = "-", (0, (4, 2))
 RECOVERY = {  # (label, colour, marker)
     "recompute": ("recompute", style.VERMILION, "s"),
     "swap_in": ("swap in", style.SKY, "^"),
@@ -46,14 +47,13 @@ def fig18a(results):
 
 
 def fig18b(results):
-    """Normalised latency against the block size."""
+    """Normalised latency against the block size: with the assumed kernel curve, and memory alone."""
     if not results.select("18b", law=JUDGED_LAW):
         return None
-    figure, axis = plt.subplots(figsize=(5.2, 3.6))
+    figure, axis = plt.subplots(figsize=(6.2, 3.8))
     for dataset, (name, colour, marker) in DATASETS.items():
-        _ours(axis, results, f"fig18b/{dataset}", colour, name)
-        if any(run.get("kernel_efficiency") != "none" for run in results.select("18b")):
-            _ours(axis, results, f"fig18b/{dataset}", colour, f"{name}, memory alone", "/memory")
+        _ours(axis, results, f"fig18b/{dataset}", colour, f"{name}, memory alone", DASHED)
+        _ours(axis, results, f"fig18b/{dataset}", colour, name, law=KERNEL_CURVE_LAW)
         x, y = paper.series("fig18b_block_size", f"{dataset}_s_per_token", x="block_size")
         _hollow(axis, x, y, colour, marker)
     axis.set_yscale("log")
@@ -84,10 +84,11 @@ def fig19b(results):
     """The same choice, end to end."""
     if not results.select("19b", law=JUDGED_LAW):
         return None
-    figure, axis = plt.subplots(figsize=(5.2, 3.6))
+    figure, axis = plt.subplots(figsize=(6.2, 3.8))
     for what in ("recompute", "swap"):
         name, colour, marker = RECOVERY[what]
-        _ours(axis, results, f"fig19b/{what}", colour, name)
+        _ours(axis, results, f"fig19b/{what}", colour, f"{name}, memory alone", DASHED)
+        _ours(axis, results, f"fig19b/{what}", colour, name, law=KERNEL_CURVE_LAW)
         x, y = paper.series(
             "fig19b_swap_recompute_end_to_end", f"{what}_s_per_token", x="block_size"
         )
@@ -99,16 +100,16 @@ def fig19b(results):
     return figure
 
 
-def _ours(axis, results, prefix, colour, name, suffix=""):
+def _ours(axis, results, prefix, colour, name, line=SOLID, law=JUDGED_LAW):
     """Our estimates of prefix/BLOCK over the paper's block sizes, with their intervals."""
     blocks = [int(r["block_size"]) for r in paper.table("fig18b_block_size")]
-    found = [(b, e) for b in blocks if (e := measures.measure(results, f"{prefix}/{b}{suffix}")).ok]
+    found = [(b, e) for b in blocks if (e := measures.measure(results, f"{prefix}/{b}", law)).ok]
+    if not found:
+        return
     x = [b for b, _ in found]
-    dashes = (0, (4, 2)) if suffix else "-"
-    axis.plot(x, [e.value for _, e in found], color=colour, label=name, linestyle=dashes)
+    axis.plot(x, [e.value for _, e in found], color=colour, label=name, linestyle=line)
     bounds = [(e.low, e.high) if e.low is not None else (e.value, e.value) for _, e in found]
-    if bounds:
-        axis.fill_between(x, *zip(*bounds), color=colour, alpha=0.18, linewidth=0)
+    axis.fill_between(x, *zip(*bounds), color=colour, alpha=0.15, linewidth=0)
 
 
 def _hollow(axis, x, y, colour, marker):
