@@ -62,10 +62,25 @@ void attend(const Work<Map>& w) {
   thread_local std::vector<AttentionState> states;
   states.resize(static_cast<std::size_t>(w.rows) * static_cast<std::size_t>(w.group));
   const std::int64_t longest = w.length + w.rows - 1;
-  std::int64_t offset[kAttentionChunk];
-  for (std::int64_t begin = 0; begin < longest; begin += kAttentionChunk) {
-    const int filled = static_cast<int>(std::min<std::int64_t>(kAttentionChunk, longest - begin));
-    fill_offsets(w.map, w.map_row, begin, filled, layout.slot_stride(), offset);
+  // Offsets are filled a chunk ahead, so that the first K of the next chunk is already on its way
+  // (the rest is prefetched inside the chunk).
+  constexpr int kAhead = 32;
+  std::int64_t offsets[2][kAttentionChunk];
+  const auto fill_chunk = [&](std::int64_t begin, std::int64_t* offset) {
+    const int filled =
+        static_cast<int>(std::clamp<std::int64_t>(longest - begin, 0, kAttentionChunk));
+    if (filled > 0) fill_offsets(w.map, w.map_row, begin, filled, layout.slot_stride(), offset);
+    return filled;
+  };
+  int filled = fill_chunk(0, offsets[0]);
+  int following = 0;
+  for (std::int64_t begin = 0; begin < longest; begin += kAttentionChunk, filled = following) {
+    const std::int64_t* offset = offsets[begin / kAttentionChunk % 2];
+    std::int64_t* next = offsets[(begin / kAttentionChunk + 1) % 2];
+    following = fill_chunk(begin + kAttentionChunk, next);
+    for (int t = 0; t < std::min(kAhead, following); ++t) {
+      for (int d = 0; d < dim; d += 16) __builtin_prefetch(k + next[t] + d, 0, 2);
+    }
     for (int r = 0; r < w.rows; ++r) {
       const int n = static_cast<int>(std::min<std::int64_t>(filled, w.length + r - begin));
       if (n <= 0) continue;
