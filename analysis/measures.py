@@ -151,9 +151,15 @@ def _fig18b(results, item, law, dataset, block):
     return _mean_of(runs, item, ("normalized_latency_s_per_token.mean",))
 
 
+# The artifact scales its recompute times by this before it plots them, and does not say why.
+FIG19A_RECOMPUTE_SCALE = 0.9
+
+
 def _fig19a(results, item, law, what, block):
     runs = results.select("19a", law=law, block_tokens=int(block))
-    return _mean_of(runs, item, (f"{what}_ms",))
+    if what != "recompute_as_plotted":
+        return _mean_of(runs, item, (f"{what}_ms",))
+    return _mean_of(runs, item, ("recompute_ms",)).scaled(FIG19A_RECOMPUTE_SCALE)
 
 
 def _fig19b(results, item, law, preemption, block):

@@ -7,7 +7,7 @@ draws seeds once and applies them to every rate and system it compares.
 import itertools
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,14 @@ class Estimate:
     @property
     def ok(self):
         return self.value is not None
+
+    def scaled(self, factor):
+        """The same in another unit; factor > 0."""
+
+        def times(x):
+            return None if x is None else factor * x
+
+        return replace(self, value=times(self.value), low=times(self.low), high=times(self.high))
 
 
 def missing(note):

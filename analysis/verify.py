@@ -108,7 +108,7 @@ def _rule_value(target, ours):
         curve = kernel or memory
         inside = [v for b, v in curve.items() if low <= b <= high]
         return max(inside) / min(curve.values()) if inside else None
-    recompute = _over_blocks(ours, "fig19a/recompute")
+    recompute = _over_blocks(ours, "fig19a/recompute_as_plotted")
     swap = _over_blocks(ours, "fig19a/swap_in_out")
     if not recompute:
         return None
