@@ -112,6 +112,8 @@ def _ours(axis, results, prefix, colour, name, line=SOLID, law=JUDGED_LAW):
         return
     x = [b for b, _ in found]
     axis.plot(x, [e.value for _, e in found], color=colour, label=name, linestyle=line)
+    if line == DASHED:
+        return
     bounds = [(e.low, e.high) if e.low is not None else (e.value, e.value) for _, e in found]
     axis.fill_between(x, *zip(*bounds), color=colour, alpha=0.15, linewidth=0)
 
@@ -152,5 +154,4 @@ def _key(figure, axis):
             label="paper (digitised)",
         )
     )
-    style.legend_above(figure, handles)
-    figure.tight_layout(rect=(0, 0, 1, 0.91))
+    style.finish(figure, handles)

@@ -32,7 +32,7 @@ def fig12(results):
             if curve is not None:
                 style.our_line(axis, curve, system, f"fig12/{panel}/{system}")
         _frame(axis, f"({panel})  {_model(model)}, {_dataset(dataset)}", 1.06 * end)
-    _finish(figure, axes, style.line_key(style.SYSTEMS), 0.93)
+    _finish(figure, axes, style.line_key(style.SYSTEMS))
     return figure
 
 
@@ -52,7 +52,7 @@ def fig14(results):
             ]
             _panel(axis, f"fig14/{decoding}/{width}", curves, paper_rows)
             axis.set_title(f"{name}, width {width}")
-    _finish(figure, axes, style.line_key(_systems(results, "14")), 0.93)
+    _finish(figure, axes, style.line_key(_systems(results, "14")))
     return figure
 
 
@@ -65,7 +65,7 @@ def fig16(results):
         paper_rows = [r for r in paper.table("fig16_shared_prefix_5shot") if r["prefix"] == prefix]
         _panel(axis, f"fig16/{prefix}", _curves(results, "16", prefix=prefix), paper_rows)
         axis.set_title(f"{prefix} prefix, {tokens} tokens")
-    _finish(figure, axes, style.line_key(_systems(results, "16")), 0.89)
+    _finish(figure, axes, style.line_key(_systems(results, "16")))
     return figure
 
 
@@ -89,7 +89,7 @@ def fig17(results):
     for axis, (title, curves) in zip(axes[0], panels.items()):
         _panel(axis, f"fig17/{title}", curves, paper.table("fig17_chatbot"))
         axis.set_title(title)
-    _finish(figure, axes, style.line_key(_systems(results, "17")), 0.89)
+    _finish(figure, axes, style.line_key(_systems(results, "17")))
     return figure
 
 
@@ -113,7 +113,7 @@ def real(results):
         axis.set_title(_dataset(dataset))
         axis.set_xlabel("request rate (req/s)")
         axis.set_yscale("log")
-    _finish(figure, axes, style.line_key(systems, with_paper=False), 0.89)
+    _finish(figure, axes, style.line_key(systems, with_paper=False))
     return figure
 
 
@@ -156,11 +156,10 @@ def _frame(axis, title, end):
     axis.set_xlabel("request rate (req/s)")
 
 
-def _finish(figure, axes, handles, top):
+def _finish(figure, axes, handles):
     for row in axes if axes.ndim == 2 else [axes]:
         row[0].set_ylabel("normalised latency (s/token)")
-    style.legend_above(figure, handles)
-    figure.tight_layout(rect=(0, 0, 1, top), w_pad=1.5, h_pad=1.2)
+    style.finish(figure, handles, w_pad=1.5, h_pad=1.2)
 
 
 def _systems(results, name):

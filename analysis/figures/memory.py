@@ -55,8 +55,7 @@ def fig2(results):
     handles.append(
         Patch(facecolor="white", edgecolor=style.GREY, hatch="////", label="paper (left bar)")
     )
-    style.legend_above(figure, handles)
-    figure.tight_layout(rect=(0, 0, 1, 0.92))
+    style.finish(figure, handles)
     return figure
 
 
@@ -151,8 +150,7 @@ def fig13(results):
         markersize=6,
         label="paper (value printed)",
     )
-    style.legend_above(figure, [handle])
-    figure.tight_layout(rect=(0, 0, 1, 0.91))
+    style.finish(figure, [handle])
     return figure
 
 
@@ -206,8 +204,7 @@ def ledger_over_time(results):
         axis.set_xlim(time[0], time[-1])
         axis.set_ylim(0, 100)
     axes[0, 0].set_ylabel("KV pool (%)")
-    style.legend_above(figure, [Patch(facecolor=c, label=t) for t, c in LEDGER.values()])
-    figure.tight_layout(rect=(0, 0, 1, 0.89))
+    style.finish(figure, [Patch(facecolor=c, label=t) for t, c in LEDGER.values()])
     return figure
 
 

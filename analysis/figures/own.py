@@ -70,9 +70,7 @@ def draw(runs):
             axis.set_ylim(bottom=0)
     for axis in axes[-1]:
         axis.set_xlabel("request rate (req/s)")
-    style.legend_above(figure, style.line_key(systems, with_paper=False))
-    height = figure.get_figheight()
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.35 / height), h_pad=1.2)
+    style.finish(figure, style.line_key(systems, with_paper=False), h_pad=1.2)
     return figure
 
 

@@ -68,6 +68,5 @@ def fig15(results):
         ),
         Patch(facecolor=COLOUR["beam"], alpha=0.15, label="paper's range"),
     ]
-    style.legend_above(figure, handles)
-    figure.tight_layout(rect=(0, 0, 1, 0.91))
+    style.finish(figure, handles)
     return figure

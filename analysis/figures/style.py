@@ -1,6 +1,7 @@
 """One look for all figures: a colour and a marker per system, the same bytes every time."""
 
 import io
+import math
 
 import matplotlib
 
@@ -89,17 +90,21 @@ def line_key(systems, with_paper=True):
     return handles
 
 
-def legend_above(figure, handles):
-    """A legend over the panels, outside of them."""
+def finish(figure, handles, **layout):
+    """Lays the panels out under a legend of one row, or as many as the width needs."""
+    width, height = figure.get_size_inches()
+    inches = sum(0.42 + 0.068 * len(handle.get_label()) for handle in handles)
+    rows = math.ceil(inches / width)
     figure.legend(
         handles=handles,
         loc="upper center",
-        ncol=len(handles),
+        ncol=math.ceil(len(handles) / rows),
         bbox_to_anchor=(0.5, 1.0),
         columnspacing=1.1,
         handlelength=1.6,
         handletextpad=0.5,
     )
+    figure.tight_layout(rect=(0, 0, 1, 1 - (0.2 + 0.18 * rows) / height), **layout)
 
 
 def paper_points(axis, x, y, system):
