@@ -106,6 +106,14 @@ def _fig13(results, item, law, dataset, system):
     return _mean_of(runs, item, ("batch_groups",))
 
 
+def real_capacity(results, dataset, system):
+    """What a system sustains at 0.5 s/token on a real trace, over every rate that was run."""
+    curve = latency_curve(results, "real", dataset=dataset, system=system)
+    if curve is None:
+        return stats.missing("no runs")
+    return stats.capacity(curve, SHARING_THRESHOLD, f"real/{dataset}/{system}")
+
+
 def _capacity_or_ratio(results, item, law, figure, what, axes):
     """`what` is "ratio" (vLLM over Oracle) or the name of one system."""
     systems = ("vllm", "orca-oracle") if what == "ratio" else (what,)
