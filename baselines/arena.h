@@ -3,16 +3,17 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
 #include "core/types.h"
 
 namespace kvstow {
 
-// Blocks [first, first + length) of a tier.
+// Blocks [first, first + length) of a tier; length 0 is no run.
 struct BlockRun {
   std::int64_t first = 0;
   std::int64_t length = 0;
+
+  explicit operator bool() const { return length > 0; }
 
   friend bool operator==(const BlockRun&, const BlockRun&) = default;
 };
@@ -23,9 +24,9 @@ class Arena {
  public:
   virtual ~Arena() = default;
 
-  // A run of granted(blocks) blocks, or nothing where no free run can hold it. REQUIRES: blocks >
-  // 0.
-  virtual std::optional<BlockRun> take(std::int64_t blocks) = 0;
+  // A run of granted(blocks) blocks, or no run where none that is free can hold it. REQUIRES:
+  // blocks > 0.
+  virtual BlockRun take(std::int64_t blocks) = 0;
   // Takes back a whole run, merging it with free neighbours.
   virtual void give(BlockRun) = 0;
 

@@ -64,11 +64,11 @@ void BuddyArena::remove(Index first, int order) {
   if (head == kNone) nonempty_ &= ~(1u << order);
 }
 
-std::optional<BlockRun> BuddyArena::take(std::int64_t blocks) {
+BlockRun BuddyArena::take(std::int64_t blocks) {
   const int order = order_for(blocks);
-  if (order > largest_order_) return std::nullopt;
+  if (order > largest_order_) return {};
   const std::uint32_t fitting = nonempty_ & (~std::uint32_t{0} << order);
-  if (fitting == 0) return std::nullopt;
+  if (fitting == 0) return {};
   int from = std::countr_zero(fitting);
   const Index first = heads_[static_cast<std::size_t>(from)];
   remove(first, from);

@@ -22,7 +22,7 @@ class BuddyArena final : public Arena {
   // largest: blocks of the largest chunk, rounded up to a power of two.
   BuddyArena(std::int64_t blocks, std::int64_t largest);
 
-  std::optional<BlockRun> take(std::int64_t blocks) override;
+  BlockRun take(std::int64_t blocks) override;
   void give(BlockRun) override;
   [[nodiscard]] bool can_extend(BlockRun, std::int64_t blocks) const override;
   BlockRun extend(BlockRun, std::int64_t blocks) override;

@@ -20,14 +20,14 @@ class ContiguousArena final : public Arena {
     if (blocks > 0) insert({0, blocks});
   }
 
-  std::optional<BlockRun> take(std::int64_t blocks) override {
+  BlockRun take(std::int64_t blocks) override {
     const std::int64_t first = index_.find(blocks);
-    if (first == kNoRun) return std::nullopt;
+    if (first == kNoRun) return {};
     const BlockRun run{first, length_at(first)};
     remove(run);
     if (run.length > blocks) insert({first + blocks, run.length - blocks});
     free_ -= blocks;
-    return BlockRun{first, blocks};
+    return {first, blocks};
   }
 
   void give(BlockRun run) override {

@@ -1,7 +1,6 @@
 #include "baselines/extent_allocator.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "core/check.h"
@@ -39,20 +38,18 @@ bool ExtentAllocator::fits_empty_pool(std::int64_t members, std::int64_t blocks,
   return granted > 0 && members * granted + keep_free <= device_.arena->total();
 }
 
-// Fills runs_ with a run for each wanted length, or takes nothing.
-AllocStatus ExtentAllocator::take_runs(Arena& arena, std::span<const std::int64_t> wanted,
+// Fills runs_ with a run of blocks_of(i) for each member i, or takes nothing.
+template <class BlocksOf>
+AllocStatus ExtentAllocator::take_runs(Arena& arena, std::size_t members, BlocksOf blocks_of,
                                        std::int64_t keep_free) {
-  const std::int64_t asked = std::accumulate(wanted.begin(), wanted.end(), std::int64_t{0});
+  std::int64_t asked = 0;
+  for (std::size_t i = 0; i < members; ++i) asked += blocks_of(i);
   if (arena.free() < asked + keep_free) return AllocStatus::no_memory;
-  runs_.clear();
-  for (const std::int64_t blocks : wanted) {
-    const std::optional<BlockRun> run = arena.take(blocks);
-    if (!run) break;
-    runs_.push_back(*run);
-  }
-  if (runs_.size() == wanted.size() && arena.free() >= keep_free) return AllocStatus::ok;
-  for (; !runs_.empty(); runs_.pop_back())
-    arena.give(runs_.back());  // in reverse: restores exactly
+  if (runs_.size() < members) runs_.resize(members);
+  std::size_t taken = 0;
+  while (taken < members && (runs_[taken] = arena.take(blocks_of(taken)))) ++taken;
+  if (taken == members && arena.free() >= keep_free) return AllocStatus::ok;
+  while (taken > 0) arena.give(runs_[--taken]);  // in reverse: restores the arena exactly
   return AllocStatus::fragmented;
 }
 
@@ -61,8 +58,8 @@ AllocResult ExtentAllocator::admit(const AdmitRequest& request, MemPlan&) {
   const std::int64_t keep_free = block_.blocks_for(request.keep_free.count());
   const auto members = static_cast<std::int64_t>(request.group.size());
   if (!fits_empty_pool(members, blocks, keep_free)) return {AllocStatus::never};
-  wanted_.assign(request.group.size(), blocks);
-  const AllocStatus status = take_runs(*device_.arena, wanted_, keep_free);
+  const auto equal = [blocks](std::size_t) { return blocks; };
+  const AllocStatus status = take_runs(*device_.arena, request.group.size(), equal, keep_free);
   if (status != AllocStatus::ok) return {status};
 
   for (std::size_t i = 0; i < request.group.size(); ++i) {
@@ -171,13 +168,12 @@ AllocStatus ExtentAllocator::swap_in(std::span<const SeqId> group, Tokens keep_f
 
 AllocStatus ExtentAllocator::move(std::span<const SeqId> group, Tier from, Tier to,
                                   std::int64_t keep_free, MemPlan& plan) {
-  wanted_.clear();
-  for (const SeqId id : group) {
-    const Sequence& sequence = known(id);
+  const auto wanted = [&](std::size_t i) {
+    const Sequence& sequence = known(group[i]);
     KVSTOW_DCHECK(sequence.tier == from, "the sequence is not in that tier");
-    wanted_.push_back(to == Tier::device ? sequence.expected : block_.blocks_for(sequence.length));
-  }
-  const AllocStatus status = take_runs(*tier(to).arena, wanted_, keep_free);
+    return to == Tier::device ? sequence.expected : block_.blocks_for(sequence.length);
+  };
+  const AllocStatus status = take_runs(*tier(to).arena, group.size(), wanted, keep_free);
   if (status != AllocStatus::ok) return status;
   for (std::size_t i = 0; i < group.size(); ++i) {
     Sequence& sequence = sequences_[group[i].index()];

@@ -71,7 +71,8 @@ class ExtentAllocator final : public KvAllocator {
 
   [[nodiscard]] bool fits_empty_pool(std::int64_t members, std::int64_t blocks,
                                      std::int64_t keep_free) const;
-  AllocStatus take_runs(Arena&, std::span<const std::int64_t> blocks, std::int64_t keep_free);
+  template <class BlocksOf>
+  AllocStatus take_runs(Arena&, std::size_t members, BlocksOf, std::int64_t keep_free);
   AllocStatus grow_beyond(std::span<const SeqId> group, std::int64_t new_length);
   AllocStatus move(std::span<const SeqId> group, Tier from, Tier to, std::int64_t keep_free,
                    MemPlan&);
@@ -82,9 +83,8 @@ class ExtentAllocator final : public KvAllocator {
   TierState host_;
   std::vector<Sequence> sequences_;  // [SeqId]
 
-  // Scratch of one call, kept so that steady state allocates nothing.
-  std::vector<std::int64_t> wanted_;  // blocks of each member
-  std::vector<BlockRun> runs_;        // what take_runs got, in the same order
+  // What take_runs got, by member; kept so that steady state allocates nothing.
+  std::vector<BlockRun> runs_;
 };
 
 }  // namespace kvstow

@@ -32,10 +32,15 @@ class BlockSize {
   [[nodiscard]] std::int64_t rest(std::int64_t tokens) const {
     return shift_ >= 0 ? tokens & (tokens_ - 1) : tokens % tokens_;
   }
-  // A pool is floored to whole blocks. Throws InputError where slots < 0.
+  // A pool is floored to whole blocks. Throws InputError where slots < 0, or where there are more
+  // blocks than a BlockId can name.
   [[nodiscard]] std::int64_t whole_blocks(Tokens slots) const {
     if (slots < Tokens(0)) throw InputError("a pool cannot have a negative number of slots");
-    return slots.count() / tokens_;
+    const std::int64_t blocks = slots.count() / tokens_;
+    if (blocks > std::numeric_limits<std::int32_t>::max()) {
+      throw InputError("a pool cannot have more than 2^31 - 1 blocks");
+    }
+    return blocks;
   }
 
  private:

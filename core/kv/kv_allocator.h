@@ -4,7 +4,7 @@
 // and no memory of its own: it runs at millions of operations a second without a GPU. Whether to
 // admit, whom to preempt and how long a request is expected to grow are decided above it.
 //
-// Promises every implementation keeps (tests/conformance checks them):
+// Promises every implementation keeps (tests/kv/conformance_test.cpp checks them):
 //  - One call allocates, or fails and changes nothing: neither its state nor the plan.
 //  - Data movement is appended to the MemPlan in an order in which it is safe to run it.
 //  - No slot is mapped by two sequences unless they share the token in it.

@@ -39,22 +39,22 @@ TEST(BuddyArena, AnEmptyArenaHoldsAsManyEqualChunksAsAddUp) {
 
 TEST(BuddyArena, TakesTheSmallestChunkThatFits) {
   BuddyArena arena(983, 128);
-  EXPECT_EQ(*arena.take(10), (BlockRun{960, 16}));  // the carved 16, not a split 64 or 128
-  EXPECT_EQ(*arena.take(33), (BlockRun{896, 64}));
-  EXPECT_EQ(*arena.take(3), (BlockRun{976, 4}));
-  EXPECT_EQ(*arena.take(1), (BlockRun{982, 1}));
+  EXPECT_EQ(arena.take(10), (BlockRun{960, 16}));  // the carved 16, not a split 64 or 128
+  EXPECT_EQ(arena.take(33), (BlockRun{896, 64}));
+  EXPECT_EQ(arena.take(3), (BlockRun{976, 4}));
+  EXPECT_EQ(arena.take(1), (BlockRun{982, 1}));
   EXPECT_EQ(free_chunks(arena), (Chunks{0, 1, 0, 0, 0, 0, 0, 7}));
-  EXPECT_EQ(*arena.take(1), (BlockRun{980, 1}));  // splits the carved 2
+  EXPECT_EQ(arena.take(1), (BlockRun{980, 1}));  // splits the carved 2
   EXPECT_EQ(free_chunks(arena), (Chunks{1, 0, 0, 0, 0, 0, 0, 7}));
   arena.check();
 }
 
 TEST(BuddyArena, SplitsALargeChunkAndMergesItAgain) {
   BuddyArena arena(256, 128);
-  const BlockRun run = *arena.take(9);
+  const BlockRun run = arena.take(9);
   EXPECT_EQ(run, (BlockRun{0, 16}));
   EXPECT_EQ(free_chunks(arena), (Chunks{0, 0, 0, 0, 1, 1, 1, 1}));
-  const BlockRun second = *arena.take(16);
+  const BlockRun second = arena.take(16);
   EXPECT_EQ(second, (BlockRun{16, 16}));
   arena.give(run);
   EXPECT_EQ(free_chunks(arena), (Chunks{0, 0, 0, 0, 1, 1, 1, 1}));  // its buddy is taken
@@ -66,7 +66,7 @@ TEST(BuddyArena, SplitsALargeChunkAndMergesItAgain) {
 TEST(BuddyArena, ACarvedRemainderNeverMergesUpwards) {
   BuddyArena arena(983, 128);
   std::vector<BlockRun> runs;
-  while (const std::optional<BlockRun> run = arena.take(1)) runs.push_back(*run);
+  while (const BlockRun run = arena.take(1)) runs.push_back(run);
   EXPECT_EQ(runs.size(), 983u);
   EXPECT_EQ(arena.free(), 0);
   for (const BlockRun run : runs) {
@@ -78,8 +78,8 @@ TEST(BuddyArena, ACarvedRemainderNeverMergesUpwards) {
 
 TEST(BuddyArena, ExtendsIntoAFreeUpperHalfOnly) {
   BuddyArena arena(128, 128);
-  const BlockRun low = *arena.take(16);   // [0, 16)
-  const BlockRun high = *arena.take(16);  // [16, 32)
+  const BlockRun low = arena.take(16);   // [0, 16)
+  const BlockRun high = arena.take(16);  // [16, 32)
   EXPECT_FALSE(arena.can_extend(low, 17));
   EXPECT_FALSE(arena.can_extend(high, 17));
   arena.give(high);
@@ -94,7 +94,7 @@ TEST(BuddyArena, ExtendsIntoAFreeUpperHalfOnly) {
 std::unique_ptr<Arena> with_holes(Fit fit) {
   auto arena = make_contiguous_arena(fit, 32);
   std::vector<BlockRun> runs;
-  for (const std::int64_t length : {8, 2, 3, 2, 5, 12}) runs.push_back(*arena->take(length));
+  for (const std::int64_t length : {8, 2, 3, 2, 5, 12}) runs.push_back(arena->take(length));
   EXPECT_EQ(arena->free(), 0);
   for (const std::size_t hole : {0u, 2u, 4u}) arena->give(runs[hole]);
   arena->check();
@@ -103,10 +103,10 @@ std::unique_ptr<Arena> with_holes(Fit fit) {
 
 TEST(ContiguousArena, FirstFitTakesTheLowestAddress) {
   const auto arena = with_holes(Fit::first);
-  EXPECT_EQ(*arena->take(3), (BlockRun{0, 3}));
-  EXPECT_EQ(*arena->take(4), (BlockRun{3, 4}));
-  EXPECT_EQ(*arena->take(4), (BlockRun{15, 4}));
-  EXPECT_EQ(*arena->take(3), (BlockRun{10, 3}));
+  EXPECT_EQ(arena->take(3), (BlockRun{0, 3}));
+  EXPECT_EQ(arena->take(4), (BlockRun{3, 4}));
+  EXPECT_EQ(arena->take(4), (BlockRun{15, 4}));
+  EXPECT_EQ(arena->take(3), (BlockRun{10, 3}));
   EXPECT_EQ(arena->free(), 2);
   EXPECT_FALSE(arena->take(2));  // two blocks, but apart
   arena->check();
@@ -114,10 +114,10 @@ TEST(ContiguousArena, FirstFitTakesTheLowestAddress) {
 
 TEST(ContiguousArena, BestFitTakesTheSmallestHole) {
   const auto arena = with_holes(Fit::best);
-  EXPECT_EQ(*arena->take(3), (BlockRun{10, 3}));
-  EXPECT_EQ(*arena->take(4), (BlockRun{15, 4}));
-  EXPECT_EQ(*arena->take(4), (BlockRun{0, 4}));
-  EXPECT_EQ(*arena->take(4), (BlockRun{4, 4}));
+  EXPECT_EQ(arena->take(3), (BlockRun{10, 3}));
+  EXPECT_EQ(arena->take(4), (BlockRun{15, 4}));
+  EXPECT_EQ(arena->take(4), (BlockRun{0, 4}));
+  EXPECT_EQ(arena->take(4), (BlockRun{4, 4}));
   EXPECT_EQ(arena->free(), 1);
   arena->check();
 }
@@ -125,14 +125,14 @@ TEST(ContiguousArena, BestFitTakesTheSmallestHole) {
 TEST(ContiguousArena, MergesWithBothNeighbours) {
   for (const Fit fit : {Fit::first, Fit::best}) {
     auto arena = make_contiguous_arena(fit, 30);
-    const BlockRun a = *arena->take(10);
-    const BlockRun b = *arena->take(10);
-    const BlockRun c = *arena->take(10);
+    const BlockRun a = arena->take(10);
+    const BlockRun b = arena->take(10);
+    const BlockRun c = arena->take(10);
     arena->give(a);
     arena->give(c);
     EXPECT_FALSE(arena->take(11));
     arena->give(b);
-    EXPECT_EQ(*arena->take(30), (BlockRun{0, 30}));
+    EXPECT_EQ(arena->take(30), (BlockRun{0, 30}));
     arena->check();
   }
 }
@@ -140,8 +140,8 @@ TEST(ContiguousArena, MergesWithBothNeighbours) {
 TEST(ContiguousArena, ExtendsIntoTheRunBehind) {
   for (const Fit fit : {Fit::first, Fit::best}) {
     auto arena = make_contiguous_arena(fit, 30);
-    const BlockRun a = *arena->take(10);
-    const BlockRun b = *arena->take(4);
+    const BlockRun a = arena->take(10);
+    const BlockRun b = arena->take(4);
     EXPECT_FALSE(arena->can_extend(a, 11));
     EXPECT_TRUE(arena->can_extend(b, 20));
     EXPECT_FALSE(arena->can_extend(b, 21));
@@ -184,19 +184,19 @@ TEST(ContiguousArena, FindsWhatAScanFinds) {
         if (length >= wanted && length < smallest) smallest = length;
         length = 0;
       }
-      const std::optional<BlockRun> run = arena->take(wanted);
-      ASSERT_EQ(run.has_value(), lowest >= 0);
+      const BlockRun run = arena->take(wanted);
+      ASSERT_EQ(static_cast<bool>(run), lowest >= 0);
       if (!run) continue;
       std::int64_t hole = 0;  // length of the free run that it was taken from
-      while (run->first + hole < kBlocks && !taken[static_cast<std::size_t>(run->first + hole)]) {
+      while (run.first + hole < kBlocks && !taken[static_cast<std::size_t>(run.first + hole)]) {
         ++hole;
       }
       if (fit == Fit::first)
-        EXPECT_EQ(run->first, lowest);
+        EXPECT_EQ(run.first, lowest);
       else
         EXPECT_EQ(hole, smallest);
-      mark(*run, true);
-      runs.push_back(*run);
+      mark(run, true);
+      runs.push_back(run);
     }
     arena->check();
   }

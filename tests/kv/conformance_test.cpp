@@ -123,6 +123,8 @@ TEST_P(Conformance, ABadPoolIsBadInput) {
   pool = kPool;
   pool.device_slots = Tokens(-1);
   EXPECT_THROW(make(pool), InputError);
+  pool.device_slots = Tokens(std::int64_t{1} << 40);
+  EXPECT_THROW(make(pool), InputError);
 }
 
 TEST_P(Conformance, NeverIsSaidOfWhatCannotFitAnEmptyPool) {
