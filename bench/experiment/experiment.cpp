@@ -110,6 +110,7 @@ class Reader {
     } else {
       for (const ConfigNode& panel : panels->items()) read_panel(panel, scope, sweep);
     }
+    if (options_.reduced < 1) experiment_.repeats = 1;
     scan_traces();
   }
 
@@ -144,7 +145,8 @@ class Reader {
   void add_curve(const Axes& axes, const Scope& scope) {
     DraftPoint draft = draft_point(scope.settings, library_, scope.where);
     if (!draft.missing_file.empty()) return skip(draft.missing_file, scope.panel);
-    Curve curve{.base = std::move(draft.point), .rates = {}, .search = scope.search};
+    Curve curve{.base = std::move(draft.point), .rates = {}, .search = {}};
+    if (options_.reduced == 1) curve.search = scope.search;
     curve.base.labels.experiment = experiment_.name;
     curve.base.labels.figure = scope.figure;
     curve.base.labels.panel = scope.panel;

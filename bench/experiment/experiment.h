@@ -33,7 +33,9 @@ struct Experiment {
 };
 
 struct ReadOptions {
-  double reduced = 1;  // durations and windows are multiplied by this, in (0, 1]
+  // In (0, 1]. Below 1, a quick look: durations and windows are multiplied by it, only the first
+  // seed and the listed rates are run.
+  double reduced = 1;
 };
 
 // Throws InputError (one line, FILE:LINE) for anything that could not run: every name, number and

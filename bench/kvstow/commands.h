@@ -10,7 +10,7 @@ struct RunArguments {
   std::vector<std::string> files;
   std::string out = "out";
   int jobs = 0;        // 0: one for each hardware thread
-  double reduced = 1;  // shortens every run, for smoke tests
+  double reduced = 1;  // below 1: a quick look (ReadOptions::reduced)
 };
 
 int run_command(const RunArguments& arguments);

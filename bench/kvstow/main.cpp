@@ -58,7 +58,8 @@ int run(int argc, char** argv) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   run->add_option("--reduced", run_arguments.reduced,
-                  "Multiply all durations by this, in (0, 1]: a quick look, not a measurement");
+                  "Below 1, a quick look and not a measurement: durations times this,\n"
+                  "the first seed, no search");
   run->footer(
       "Every point is written whole to OUT/rows/KEY.json, where KEY is a hash of its resolved\n"
       "config, its trace and this build. Killed runs resume; changed code never serves old rows.\n"
