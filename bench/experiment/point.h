@@ -7,6 +7,7 @@
 
 #include "bench/experiment/system.h"
 #include "core/config/model_config.h"
+#include "core/engine/sampling.h"
 #include "core/exec/step_law.h"
 #include "core/types.h"
 #include "workloads/workload.h"
@@ -47,6 +48,8 @@ struct ResolvedPoint {
   std::int64_t batch_size = 0;  // static-batch: B of this model and dataset
 
   WorkloadConfig workload;
+  SamplingConfig sampling;               // executors with real logits
+  int executor_threads = 1;              // executor cpu
   double beam_death_probability = 0.08;  // beam search without logits: each beam dies at a step
 
   Seconds window_from_s = 0;  // step averages are taken over [from, to)

@@ -141,22 +141,34 @@ std::string decoding_name(const WorkloadConfig& workload) {
 }
 
 json config_json(const ResolvedPoint& point) {
-  return {{"kind", name_of(point.kind, kPointKindNames)},
-          {"model", model_json(point.model)},
-          {"device", point.device},
-          {"tensor_parallel", point.tensor_parallel},
-          {"executor", point.executor},
-          {"law", point.law},
-          {"step_law", step_law_json(point.step_law)},
-          {"pool_bytes", point.pool.count()},
-          {"host_pool_bytes", point.host_pool.count()},
-          {"system", system_json(point)},
-          {"workload", workload_json(point.workload)},
-          {"beam_death_probability", point.beam_death_probability},
-          {"window_s", {point.window_from_s, point.window_to_s}},
-          {"slo_ttft_s", point.slo_ttft_s},
-          {"slo_tpot_s", point.slo_tpot_s},
-          {"seed", point.seed}};
+  json out = {{"kind", name_of(point.kind, kPointKindNames)},
+              {"model", model_json(point.model)},
+              {"device", point.device},
+              {"tensor_parallel", point.tensor_parallel},
+              {"executor", point.executor},
+              {"law", point.law},
+              {"step_law", step_law_json(point.step_law)},
+              {"pool_bytes", point.pool.count()},
+              {"host_pool_bytes", point.host_pool.count()},
+              {"system", system_json(point)},
+              {"workload", workload_json(point.workload)},
+              {"beam_death_probability", point.beam_death_probability},
+              {"window_s", {point.window_from_s, point.window_to_s}},
+              {"slo_ttft_s", point.slo_ttft_s},
+              {"slo_tpot_s", point.slo_tpot_s},
+              {"seed", point.seed}};
+  if (point.executor != "simulated") {  // what only a real run depends on
+    out["model"]["family"] = point.model.family;
+    out["model"]["checkpoint"] = point.model.checkpoint;
+    out["model"]["tied_embeddings"] = point.model.tied_embeddings;
+    out["model"]["ffn"] = point.model.ffn;
+    out["model"]["vocab"] = point.model.vocab;
+    out["sampling"] = {{"temperature", point.sampling.temperature},
+                       {"top_k", point.sampling.top_k},
+                       {"top_p", point.sampling.top_p}};
+    out["executor_threads"] = point.executor_threads;
+  }
+  return out;
 }
 
 json labels_json(const ResolvedPoint& point) {

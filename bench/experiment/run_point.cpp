@@ -8,8 +8,10 @@
 
 #include "baselines/length_estimates.h"
 #include "baselines/static_batch_scheduler.h"
+#include "bench/experiment/real_model.h"
 #include "bench/registry/allocators.h"
 #include "core/engine/engine.h"
+#include "core/exec/cpu/cpu_executor.h"
 #include "core/exec/simulated_executor.h"
 
 namespace kvstow {
@@ -17,22 +19,12 @@ namespace {
 
 std::unique_ptr<Scheduler> make_scheduler(const ResolvedPoint& point, KvAllocator& allocator,
                                           SeqIds& seq_ids) {
-  const SystemConfig& system = point.system;
-  if (system.scheduler == SchedulerKind::static_batch) {
-    const StaticBatchConfig config = {.batch_size = point.batch_size,
-                                      .batch_limit = system.batch_limit_tokens};
-    return std::make_unique<StaticBatchScheduler>(config, allocator);
+  const auto config = scheduler_config(point);
+  if (const auto* batches = std::get_if<StaticBatchConfig>(&config)) {
+    return std::make_unique<StaticBatchScheduler>(*batches, allocator);
   }
-  const IterationConfig config = {.max_batched_tokens = system.max_batched_tokens,
-                                  .max_sequences = system.max_sequences,
-                                  .keep_free = watermark(point),
-                                  .max_model_len = point.model.max_model_len,
-                                  .estimate = length_estimate(system.estimate),
-                                  .preemption = system.preemption,
-                                  .share_prompt = system.share_prompt,
-                                  .prefix = system.prefix_sharing,
-                                  .block_tokens = system.block_tokens};
-  return std::make_unique<IterationScheduler>(config, allocator, seq_ids);
+  return std::make_unique<IterationScheduler>(std::get<IterationConfig>(config), allocator,
+                                              seq_ids);
 }
 
 MetricsConfig metrics_config(const ResolvedPoint& point) {
@@ -51,15 +43,25 @@ std::unique_ptr<BeamModel> beam_model(const ResolvedPoint& point) {
   return make_death_and_refork(point.beam_death_probability, point.seed);
 }
 
+std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllocator& allocator) {
+  if (point.executor == "simulated") {
+    return std::make_unique<SimulatedExecutor>(point.step_law, beam_model(point));
+  }
+  return std::make_unique<CpuExecutor>(
+      cpu_model(point), allocator,
+      CpuExecutorConfig{
+          .seed = point.seed, .sampling = point.sampling, .threads = point.executor_threads});
+}
+
 void serve(const ResolvedPoint& point, RunResult& result) {
   const auto workload = make_workload(point.workload, point.seed);
   const auto allocator = make_allocator(point.system.allocator, pool_config(point));
   SeqIds seq_ids;
   const auto scheduler = make_scheduler(point, *allocator, seq_ids);
-  SimulatedExecutor executor(point.step_law, beam_model(point));
+  const std::unique_ptr<Executor> executor = make_executor(point, *allocator);
   SimulatedClock clock;
   RunMetrics metrics(metrics_config(point));
-  Engine({*workload, *scheduler, *allocator, executor, clock, metrics, seq_ids}).run();
+  Engine({*workload, *scheduler, *allocator, *executor, clock, metrics, seq_ids}).run();
   result.summary = metrics.summarize();
   result.trace = workload->report();
 }
@@ -103,6 +105,23 @@ double thread_cpu_s() {
 }
 
 }  // namespace
+
+std::variant<IterationConfig, StaticBatchConfig> scheduler_config(const ResolvedPoint& point) {
+  const SystemConfig& system = point.system;
+  if (system.scheduler == SchedulerKind::static_batch) {
+    return StaticBatchConfig{.batch_size = point.batch_size,
+                             .batch_limit = system.batch_limit_tokens};
+  }
+  return IterationConfig{.max_batched_tokens = system.max_batched_tokens,
+                         .max_sequences = system.max_sequences,
+                         .keep_free = watermark(point),
+                         .max_model_len = point.model.max_model_len,
+                         .estimate = length_estimate(system.estimate),
+                         .preemption = system.preemption,
+                         .share_prompt = system.share_prompt,
+                         .prefix = system.prefix_sharing,
+                         .block_tokens = system.block_tokens};
+}
 
 PoolConfig pool_config(const ResolvedPoint& point) {
   const Tokens block = point.system.block_tokens;

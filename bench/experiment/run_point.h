@@ -2,8 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <variant>
 
+#include "baselines/static_batch_scheduler.h"
 #include "bench/experiment/point.h"
+#include "core/engine/iteration_scheduler.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/run_metrics.h"
 
@@ -34,8 +37,13 @@ struct RunResult {
 
 [[nodiscard]] LengthEstimate length_estimate(EstimateKind kind);
 
-// Deterministic apart from wall_s and cpu_s. Throws InvariantError where an invariant breaks on the
-// way.
+// The scheduler a point's system asks for.
+[[nodiscard]] std::variant<IterationConfig, StaticBatchConfig> scheduler_config(
+    const ResolvedPoint& point);
+
+// Deterministic apart from wall_s and cpu_s, and with executor cpu apart from everything that is
+// measured in seconds: its steps take the time they take. Throws InvariantError where an invariant
+// breaks on the way.
 [[nodiscard]] RunResult run_point(const ResolvedPoint& point);
 
 }  // namespace kvstow

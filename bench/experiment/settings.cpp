@@ -13,7 +13,7 @@ namespace kvstow {
 namespace {
 
 constexpr std::string_view kDecodingNames[] = {"single", "parallel", "beam"};
-const std::vector<std::string> kExecutorNames = {"simulated"};
+const std::vector<std::string> kExecutorNames = {"simulated", "cpu"};
 
 struct Draft {
   DraftPoint& result;
@@ -150,6 +150,21 @@ constexpr Setting kSettings[] = {
      }},
     {"duration_s",
      [](Draft& d, const ConfigNode& n) { d.point.workload.duration_s = n.number_above(0); }},
+    {"temperature",
+     [](Draft& d, const ConfigNode& n) { d.point.sampling.temperature = n.number_at_least(0); }},
+    {"top_k",
+     [](Draft& d, const ConfigNode& n) {
+       d.point.sampling.top_k = static_cast<int>(n.integer_at_least(1));
+     }},
+    {"top_p",
+     [](Draft& d, const ConfigNode& n) {
+       d.point.sampling.top_p = n.number_above(0);
+       if (d.point.sampling.top_p > 1) n.fail("must be at most 1");
+     }},
+    {"executor_threads",
+     [](Draft& d, const ConfigNode& n) {
+       d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
+     }},
     {"window_s", apply_window},
     {"slo_ttft_s", [](Draft& d, const ConfigNode& n) { d.point.slo_ttft_s = n.number_above(0); }},
     {"slo_tpot_s", [](Draft& d, const ConfigNode& n) { d.point.slo_tpot_s = n.number_above(0); }},

@@ -16,6 +16,7 @@ struct RunArguments {
 int run_command(const RunArguments& arguments);
 int validate_command(const std::vector<std::string>& files);
 int plan_command(const std::string& file);
+int verify_command(const std::string& file);
 int list_command(const std::string& kind);
 
 // Becomes `python3 analysis/SCRIPT ARGUMENTS`; $KVSTOW_PYTHON names another python.

@@ -24,6 +24,7 @@ constexpr const char* kExamples =
     "  kvstow run paper/fig12 --out out/fig12    an experiment of the paper\n"
     "  kvstow run mine.yaml --jobs 8             your own; run again to resume what was killed\n"
     "  kvstow report out/fig12                   figures and an HTML report of what is there\n"
+    "  kvstow verify smoke-cpu                   the same tokens under every system, bit for bit\n"
     "  kvstow list systems                       names that YAML files may use\n"
     "Experiment files are described in bench/experiments/README.md.";
 
@@ -90,6 +91,15 @@ int run(int argc, char** argv) {
       app.add_subcommand("report", "Figures, tables and report.html of results");
   report->add_option("DIR", directory, "Results directory of `run`")->required();
   report->callback([&] { code = analysis_command("report.py", {directory}); });
+
+  CLI::App* const identity = app.add_subcommand(
+      "verify", "Prove the memory managers: the same tokens under every system (executor cpu)");
+  identity->add_option("FILE", file, "Experiment file or name")->required();
+  identity->footer(
+      "Serves the experiment's first trace for real under every system, and compares each "
+      "request's\n"
+      "tokens with those of the request run alone. Exit code 1 where one differs.");
+  identity->callback([&] { code = verify_command(file); });
 
   CLI::App* const verify = app.add_subcommand(
       "verify-paper", "Fail (exit 1) where a reproduced number has left its tolerance");

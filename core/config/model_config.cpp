@@ -25,7 +25,8 @@ const ServerConfig* ModelConfig::server(std::string_view device) const {
 
 ModelConfig read_model(const ConfigNode& file) {
   const ConfigMap map(file, {"name", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn",
-                             "vocab", "parameters", "element_bytes", "max_model_len", "servers"});
+                             "vocab", "parameters", "element_bytes", "max_model_len", "family",
+                             "tied_embeddings", "checkpoint", "servers"});
   const auto count = [&](const char* key) { return map.at(key).integer_at_least(1); };
   ModelConfig model;
   model.name = map.at("name").text();
@@ -42,6 +43,10 @@ ModelConfig read_model(const ConfigNode& file) {
   if (model.heads % model.kv_heads != 0) {
     map.at("kv_heads").fail("must divide heads");
   }
+  const std::vector<std::string> families = {"opt", "llama", "qwen3"};
+  if (const auto family = map.find("family")) model.family = family->name("family", families);
+  if (const auto tied = map.find("tied_embeddings")) model.tied_embeddings = tied->boolean();
+  if (const auto folder = map.find("checkpoint")) model.checkpoint = folder->text();
   for (const ConfigNode& server : map.at("servers").items()) {
     model.servers.push_back(read_server(server));
   }

@@ -30,6 +30,12 @@ struct ModelConfig {
   std::int64_t parameters = 0;     // count, not bytes
   std::int64_t element_bytes = 2;  // of a weight, and of an element of K or V
   Tokens max_model_len{2048};      // prompt + output of one sequence
+
+  // Only for executors that compute the model; a cost model needs none of it.
+  std::string family;  // opt, llama or qwen3; empty: the file does not say
+  bool tied_embeddings = false;
+  std::string checkpoint;  // folder of a Hugging Face checkpoint; empty: seeded random weights
+
   std::vector<ServerConfig> servers;
 
   // K and V of one token over all layers and all GPUs.

@@ -1,0 +1,91 @@
+#include "bench/experiment/real_model.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+
+#include "core/text.h"
+
+namespace kvstow {
+namespace {
+
+constexpr std::uint64_t kWeightSeed = 1;
+
+void check_memory(const ResolvedPoint& point, const Transformer& shape) {
+  std::int64_t elements = 0;
+  for (const TensorSpec& spec : tensor_specs(shape)) elements += spec.elements();
+  const std::int64_t slots = (point.pool_slots() + point.host_slots()).count();
+  const std::int64_t needed =
+      (elements + slots * shape.kv_elements()) * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGE_SIZE);
+  if (needed > there) {
+    throw InputError(fmt::format("{}: weights and pools need {}, this machine has {}",
+                                 point.model.name, format_bytes(needed), format_bytes(there)));
+  }
+}
+
+Transformer read_checkpoint_shape(const ModelConfig& model) {
+  const Transformer shape = read_hf_config(model.checkpoint);
+  if (shape.layers != model.layers || shape.kv_width() != model.kv_heads * model.head_dim) {
+    throw InputError(
+        fmt::format("{}/config.json: {} layers of {} K/V elements, but model {} says {} of {}",
+                    model.checkpoint, shape.layers, shape.kv_width(), model.name, model.layers,
+                    model.kv_heads * model.head_dim));
+  }
+  return shape;
+}
+
+}  // namespace
+
+Transformer transformer_of(const ModelConfig& model) {
+  if (!model.checkpoint.empty()) return read_checkpoint_shape(model);
+  if (model.family.empty()) {
+    throw InputError(fmt::format(
+        "model {}: an executor that computes needs its `family` (opt, llama, qwen3)", model.name));
+  }
+  const bool opt = model.family == "opt";
+  Transformer shape;
+  shape.family = opt                       ? ModelFamily::opt
+                 : model.family == "llama" ? ModelFamily::llama
+                                           : ModelFamily::qwen3;
+  shape.layers = static_cast<int>(model.layers);
+  shape.hidden = static_cast<int>(model.hidden);
+  shape.heads = static_cast<int>(model.heads);
+  shape.kv_heads = static_cast<int>(model.kv_heads);
+  shape.head_dim = static_cast<int>(model.head_dim);
+  shape.ffn = static_cast<int>(model.ffn);
+  shape.vocab = static_cast<int>(model.vocab);
+  shape.max_positions = static_cast<int>(model.max_model_len.count());
+  shape.layer_norm = shape.learned_positions = opt;
+  shape.qkv_bias = shape.output_bias = shape.mlp_bias = opt;
+  shape.gated = !opt;
+  shape.qk_norm = shape.family == ModelFamily::qwen3;
+  shape.tied_embeddings = model.tied_embeddings;
+  shape.validate("model " + model.name);
+  return shape;
+}
+
+std::shared_ptr<const CpuTransformer> cpu_model(const ResolvedPoint& point) {
+  const ModelConfig& model = point.model;
+  if (model.element_bytes != static_cast<std::int64_t>(sizeof(float))) {
+    throw InputError(
+        fmt::format("model {}: executor cpu stores K and V in f32: element_bytes is {}", model.name,
+                    model.element_bytes));
+  }
+  static std::mutex mutex;
+  static std::map<std::string, std::weak_ptr<const CpuTransformer>> loaded;
+  const std::lock_guard lock(mutex);
+  std::weak_ptr<const CpuTransformer>& known = loaded[model.name];
+  if (auto shared = known.lock()) return shared;
+  const Transformer shape = transformer_of(model);
+  check_memory(point, shape);
+  const auto source =
+      model.checkpoint.empty() ? random_weights(kWeightSeed) : open_checkpoint(model.checkpoint);
+  const auto fresh = std::make_shared<const CpuTransformer>(shape, *source);
+  known = fresh;
+  return fresh;
+}
+
+}  // namespace kvstow

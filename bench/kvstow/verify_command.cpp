@@ -1,0 +1,99 @@
+#include <fmt/format.h>
+
+#include <map>
+
+#include "bench/experiment/experiment.h"
+#include "bench/experiment/real_model.h"
+#include "bench/experiment/run_point.h"
+#include "bench/kvstow/commands.h"
+#include "bench/verify/verify.h"
+
+namespace kvstow {
+namespace {
+
+// Everything that the tokens depend on, and no more.
+struct Case {
+  std::vector<Request> trace;
+  VerifyModel model;
+  TokenHashes alone;
+};
+
+std::vector<Request> requests_of(const ResolvedPoint& point) {
+  const auto workload = make_workload(point.workload, point.seed);
+  std::vector<Request> trace;
+  while (auto request = workload->next()) trace.push_back(std::move(*request));
+  return trace;
+}
+
+const Case& case_of(const ResolvedPoint& point, std::map<std::string, Case>& cases) {
+  const std::string key =
+      fmt::format("{}/{}/{:016x}/{}/{}/{}", point.model.name, point.seed,
+                  scan_workload(point.workload, point.seed).content_hash,
+                  point.sampling.temperature, point.sampling.top_k, point.sampling.top_p);
+  const auto found = cases.find(key);
+  if (found != cases.end()) return found->second;
+  Case fresh;
+  fresh.trace = requests_of(point);
+  fresh.model = {.transformer = cpu_model(point),
+                 .seed = point.seed,
+                 .sampling = point.sampling,
+                 .threads = point.executor_threads};
+  fmt::print("{}: {} requests of {}, each alone first\n", point.model.name, fresh.trace.size(),
+             point.labels.dataset);
+  std::fflush(stdout);
+  fresh.alone = run_alone(fresh.trace, fresh.model);
+  return cases.emplace(key, std::move(fresh)).first->second;
+}
+
+std::string arm_name(const ResolvedPoint& point) {
+  std::string name =
+      fmt::format("{}, block {}", point.system.name, point.system.block_tokens.count());
+  if (point.system.preemption == Preemption::swap) name += ", swap";
+  return name;
+}
+
+std::string outcome(const ArmVerdict& verdict) {
+  if (!verdict.error.empty()) return "BROKEN OFF: " + verdict.error;
+  if (verdict.different > 0) {
+    return fmt::format("{} of {} requests DIFFER, the first is request {}", verdict.different,
+                       verdict.compared, verdict.first_different.index());
+  }
+  return fmt::format("{} requests identical", verdict.compared) +
+         (verdict.rejected > 0 ? fmt::format(", {} rejected", verdict.rejected) : "");
+}
+
+}  // namespace
+
+int verify_command(const std::string& file) {
+  const Experiment experiment = read_experiment(experiment_file(file));
+  std::map<std::string, Case> cases;
+  std::map<std::string, bool> seen;
+  int broken = 0;
+  for (const Curve& curve : experiment.curves) {
+    const SearchRate rate{.rate_per_s = curve.rates.empty() ? 0 : curve.rates.front()};
+    const ResolvedPoint point = point_of(curve, rate, experiment.seed);
+    if (point.kind != PointKind::serve) continue;
+    const Case& which = case_of(point, cases);
+    const std::string name = arm_name(point);
+    // Arms of one trace that differ in nothing but the executor are one arm.
+    if (!seen.emplace(fmt::format("{}/{}", static_cast<const void*>(&which), name), true).second) {
+      continue;
+    }
+    const VerifyArm arm{.name = name,
+                        .allocator = point.system.allocator,
+                        .pool = pool_config(point),
+                        .scheduler = scheduler_config(point)};
+    const ArmVerdict verdict = verify_arm(arm, which.trace, which.model, which.alone);
+    broken += !verdict.ok();
+    fmt::print("  {:<36} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n", name,
+               outcome(verdict), verdict.preemptions, verdict.recomputed.count(),
+               verdict.swapped.count(), verdict.copied.count());
+    std::fflush(stdout);
+  }
+  if (cases.empty()) throw InputError(experiment.file + ": nothing to serve, so nothing to verify");
+  fmt::print("{}\n", broken == 0 ? "the same tokens under every system"
+                                 : fmt::format("{} systems failed", broken));
+  return broken == 0 ? 0 : 1;
+}
+
+}  // namespace kvstow
