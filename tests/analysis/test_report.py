@@ -72,7 +72,7 @@ class Report(unittest.TestCase):
             for kind in ("png", "svg"):
                 path = os.path.join(self.directory, "figures", f"{name}.{kind}")
                 self.assertGreater(os.path.getsize(path), 10_000, path)
-        self.assertHas(text, "103 numbers within tolerance")
+        self.assertHas(text, f"{fake_rows.judged()} numbers within tolerance")
         self.assertHas(text, "Nothing: every judged number is inside its tolerance.")
         self.assertHas(text, "These rows are made up for a test")
 
