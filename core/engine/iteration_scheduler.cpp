@@ -37,6 +37,8 @@ bool IterationScheduler::add(SequenceGroup& group) {
   group.expected_total = expected_total(group.request, config_.estimate, config_.max_model_len);
   AdmitRequest whole = request_for(group);
   whole.expected_total = max(group.expected_total, group.true_total());
+  // Resident prefixes never leave, and a request may have to run without sharing its own.
+  for (const SequenceGroup* holder : holders_) whole.keep_free += holder->length;
   const bool fits = group.request.prompt <= config_.max_batched_tokens &&
                     group.width() <= config_.max_sequences && allocator_.fits_empty_pool(whole);
   if (fits) waiting_.push_back(&group);

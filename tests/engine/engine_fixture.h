@@ -10,6 +10,7 @@
 #include "core/engine/engine.h"
 #include "core/engine/iteration_scheduler.h"
 #include "core/exec/simulated_executor.h"
+#include "core/kv/checked_allocator.h"
 #include "core/metrics/run_metrics.h"
 
 namespace kvstow {
@@ -130,7 +131,7 @@ struct Laboratory {
 
   [[nodiscard]] Played play(std::vector<Arrival> arrivals) const {
     ListTrace trace(std::move(arrivals));
-    const auto memory = make_allocator(allocator, pool);
+    const auto memory = std::make_unique<CheckedAllocator>(make_allocator(allocator, pool));
     SeqIds ids;
     std::unique_ptr<Scheduler> scheduler;
     if (static_batch) {
