@@ -18,7 +18,7 @@ help:
 	@echo "make format      clang-format over all sources"
 
 reproduce: kvstow
-	$(KVSTOW) run $(sort $(wildcard bench/experiments/paper/*.yaml bench/experiments/real/*.yaml)) \
+	$(KVSTOW) run $(sort $(wildcard bench/experiments/paper/*.yaml bench/experiments/beyond/*.yaml bench/experiments/real/*.yaml)) \
 	  --out $(OUT)/paper
 	$(KVSTOW) report $(OUT)/paper
 	@echo "the report: $(abspath $(OUT)/paper/report.html), the numbers: $(OUT)/paper/scoreboard.csv"

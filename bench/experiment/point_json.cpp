@@ -90,6 +90,7 @@ json workload_json(const WorkloadConfig& workload) {
   if (workload.lengths == LengthLaw::fixed) {
     out["prompt_tokens"] = workload.fixed_prompt.count();
     out["output_tokens"] = workload.fixed_output.count();
+    out["output_cv"] = workload.output_cv;
   }
   if (!workload.file.empty()) {
     const std::size_t slash = workload.file.find_last_of('/');
@@ -193,6 +194,7 @@ json labels_json(const ResolvedPoint& point) {
               {"preemption", name_of(point.system.preemption, kPreemptionNames)},
               {"refined", labels.refined}};
   if (labels.capacity_share > 0) out["capacity_share"] = labels.capacity_share;
+  if (point.workload.lengths == LengthLaw::fixed) out["output_cv"] = point.workload.output_cv;
   if (point.workload.scenario == Scenario::chatbot) out["p_new"] = point.workload.p_new;
   if (point.workload.scenario == Scenario::shared_prefix) {
     out["prefix_tokens"] = point.workload.prefix_tokens.count();

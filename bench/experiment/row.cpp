@@ -18,7 +18,9 @@ using nlohmann::json;
 constexpr int kSchema = 1;
 constexpr double kMilli = 1e3;
 
-json distribution_json(const Distribution& d) {
+// null where nothing finished: there is no latency, which is not a latency of 0.
+json distribution_json(const RunSummary& summary, const Distribution& d) {
+  if (summary.finished == 0) return nullptr;
   return {{"mean", d.mean}, {"median", d.median}, {"p90", d.p90}, {"p99", d.p99}};
 }
 
@@ -27,12 +29,12 @@ json serve_metrics(const RunSummary& s) {
   return {
       {"requests", {{"arrived", s.arrived}, {"finished", s.finished}, {"rejected", s.rejected}}},
       {"duration_s", s.duration},
-      {"normalized_latency_s_per_token", distribution_json(s.normalized_latency_s_per_token)},
-      {"ttft_s", distribution_json(s.ttft_s)},
-      {"tpot_s", distribution_json(s.tpot_s)},
-      {"itl_s", distribution_json(s.itl_s)},
-      {"e2el_s", distribution_json(s.e2el_s)},
-      {"queue_s", distribution_json(s.queue_s)},
+      {"normalized_latency_s_per_token", distribution_json(s, s.normalized_latency_s_per_token)},
+      {"ttft_s", distribution_json(s, s.ttft_s)},
+      {"tpot_s", distribution_json(s, s.tpot_s)},
+      {"itl_s", distribution_json(s, s.itl_s)},
+      {"e2el_s", distribution_json(s, s.e2el_s)},
+      {"queue_s", distribution_json(s, s.queue_s)},
       {"request_throughput_per_s", s.request_throughput_per_s},
       {"output_throughput_tokens_per_s", s.output_throughput_tokens_per_s},
       {"goodput_per_s", s.goodput_per_s},
@@ -199,6 +201,7 @@ std::string csv_line(const json& row) {
     const json::json_pointer pointer(column.pointer);
     if (!row.contains(pointer)) continue;
     const json& value = row.at(pointer);
+    if (value.is_null()) continue;
     line += value.is_string() ? value.get<std::string>() : value.dump();
   }
   return line;

@@ -126,6 +126,8 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) { d.point.workload.rate_per_s = n.number_above(0); }},
     {"burstiness",
      [](Draft& d, const ConfigNode& n) { d.point.workload.burstiness = n.number_above(0); }},
+    {"output_cv",
+     [](Draft& d, const ConfigNode& n) { d.point.workload.output_cv = n.number_at_least(0); }},
     {"decoding",
      [](Draft& d, const ConfigNode& n) {
        decoding_of(d).kind = n.choice<DecodingKind>("decoding", kDecodingNames);

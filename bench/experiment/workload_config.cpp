@@ -51,6 +51,7 @@ WorkloadSpec read_workload(const ConfigNode& node) {
                              "dataset",
                              "prompt_tokens",
                              "output_tokens",
+                             "output_cv",
                              "file",
                              "optional",
                              "file_format",
@@ -83,6 +84,7 @@ WorkloadSpec read_workload(const ConfigNode& node) {
   with("dataset", [&](const ConfigNode& n) { spec.dataset = n.text(); });
   tokens("prompt_tokens", config.fixed_prompt);
   tokens("output_tokens", config.fixed_output);
+  with("output_cv", [&](const ConfigNode& n) { config.output_cv = n.number_at_least(0); });
   if (config.lengths == LengthLaw::fixed) {
     (void)map.at("prompt_tokens");
     (void)map.at("output_tokens");
