@@ -15,6 +15,7 @@ STATUS = {
     "shown": ("", "dim"),
 }
 THRESHOLDS = ("0.2", "0.5")
+FOLDED_ROWS = 24  # longer tables open on demand
 
 
 def headline(results, board):
@@ -58,17 +59,17 @@ def tables_of(name, results, board, verdicts):
     }
     if name.startswith("own-"):
         return [report_beyond.own(results, figures.own_experiments(results)[name])]
-    tables = [scoreboard_table(name, board, verdicts, folded=name == "fig12")]
+    tables = scoreboard_tables(name, board, verdicts)
     if name in extra:
         more = extra[name](results, board, verdicts)
         tables = more + tables if name == "fig12" else tables + more
     return [t for t in tables if t["rows"]]
 
 
-def scoreboard_table(name, board, verdicts, folded):
-    """paper | ours | 95 % interval | difference | verdict."""
+def scoreboard_tables(name, board, verdicts):
+    """paper | ours | 95 % interval | difference | verdict; a long table is folded under its rules."""
     by_item = {row["item"]: row for row in board}
-    rows = []
+    rules, rows = [], []
     for verdict in verdicts:
         target = verdict.target
         if f"fig{target.figure}" != name:
@@ -76,17 +77,15 @@ def scoreboard_table(name, board, verdicts, folded):
         row = by_item.get(target.item)
         if row is None and (target.judge == "extra" or verdict.status == "missing" and not by_item):
             continue
-        rows.append(_scoreboard_line(name, verdict, row))
+        (rules if target.is_rule else rows).append(_scoreboard_line(name, verdict, row))
         if name != "fig12":  # whose laws have a section of their own
             laws = [i for i in by_item if i.startswith(target.item + "/law=")]
             rows += [_law_line(name, target, by_item[item]) for item in laws]
     head = ("number", "paper", "ours", "95 % interval", "difference", "unit", "")
-    return {
-        "caption": "Every number" if folded else "",
-        "head": head,
-        "rows": rows,
-        "folded": folded,
-    }
+    folded = len(rows) > FOLDED_ROWS
+    every = {"caption": "Every number" if folded else "", "head": head, "folded": folded}
+    whole = {"caption": "Judged as a whole", "head": head, "folded": False}
+    return [{**whole, "rows": rules}, {**every, "rows": rows}]
 
 
 def _scoreboard_line(name, verdict, row):
@@ -270,28 +269,34 @@ def _true_crossings(results, ours):
 
 
 def other_laws(board):
-    """Per other step-time law the errors of its Fig. 12 capacities. None without such rows."""
+    """Per other step-time law the errors of its Fig. 12 capacities, and the judged law's on the same.
+
+    None without such rows.
+    """
     ours = {row["item"]: row["ours"] for row in board}
-    laws = sorted({item.rsplit("/law=", 1)[1] for item in ours if "/law=" in item})
-    rows = []
-    for law in (None, *laws):
-        errors = verify.fig12_errors(ours, f"/law={law}" if law else "")
+    judged = verify.fig12_errors(ours)
+    rows = [_law_errors(f"{JUDGED_LAW} (judged)", judged, judged)]
+    for law in sorted({item.rsplit("/law=", 1)[1] for item in ours if "/law=" in item}):
+        errors = verify.fig12_errors(ours, f"/law={law}")
         if errors:
-            within = sum(e <= 25 for e in errors.values())
-            rows.append(
-                [
-                    cell(law or f"{JUDGED_LAW} (judged)"),
-                    cell(str(len(errors))),
-                    cell(f"{statistics.median(errors.values()):.1f} %"),
-                    cell(f"{max(errors.values()):.0f} %"),
-                    cell(str(within)),
-                ]
-            )
-    if not laws or not rows:
+            rows.append(_law_errors(law, errors, judged))
+    if len(rows) < 2:
         return None
     return {
         "caption": "Error of the Fig. 12 capacities",
-        "head": ("law", "capacities", "median error", "largest", "within 25 %"),
+        "head": ("law", "capacities", "median error", "judged law's", "largest", "within 25 %"),
         "rows": rows,
         "folded": False,
     }
+
+
+def _law_errors(law, errors, judged):
+    same = [judged[item] for item in errors if item in judged]
+    return [
+        cell(law),
+        cell(str(len(errors))),
+        cell(f"{statistics.median(errors.values()):.1f} %" if errors else "–"),
+        cell(f"{statistics.median(same):.1f} %" if same else "–", "dim"),
+        cell(f"{max(errors.values()):.0f} %" if errors else "–"),
+        cell(str(sum(e <= 25 for e in errors.values()))),
+    ]
