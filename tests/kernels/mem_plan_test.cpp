@@ -5,6 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/reference/reference.h"
 #include "tests/kernels/random_floats.h"
+#include "tests/kernels/random_plan.h"
 
 namespace kvstow::kernels {
 namespace {
@@ -30,31 +31,7 @@ TEST(MemPlan, RandomPlansMoveWhatTheReferenceMoves) {
   RandomStream random(5, "plans");
   cpu::ThreadPool threads(3);
   for (int round = 0; round < 50; ++round) {
-    MemPlan plan;
-    for (int i = 0; i < 30; ++i) {
-      const auto slot = [&](std::int64_t slots, std::int64_t length) {
-        return Slot(random.below(static_cast<std::uint32_t>(slots - length + 1)));
-      };
-      const Tokens length(1 + random.below(6));
-      const Slot device = slot(kDeviceSlots, length.count());
-      const Slot host = slot(kHostSlots, length.count());
-      switch (random.below(4)) {
-        case 0:
-          plan.swap_out(device, host, length);
-          break;
-        case 1:
-          plan.swap_in(host, device, length);
-          break;
-        case 2:
-          plan.free(Tier::device, device, length);
-          break;
-        default: {
-          const Slot other = slot(kDeviceSlots, length.count());
-          const Tokens gap = other < device ? device - other : other - device;
-          if (gap >= length) plan.copy(device, other, length);
-        }
-      }
-    }
+    const MemPlan plan = random_plan(random, {kDeviceSlots, kHostSlots}, 30);
     Pools want;
     Pools got;
     reference::run_mem_plan(want.args(plan));

@@ -1,0 +1,53 @@
+// Eight 16-bit elements at a time as floats, and the choice of a body by dtype.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/kernels.h"
+
+namespace kvstow::kernels::cuda {
+
+// p: 16-byte aligned.
+template <class T>
+__device__ __forceinline__ void load8(const T* p, float (&x)[8]) {
+  const uint4 raw = *reinterpret_cast<const uint4*>(p);
+  const T* element = reinterpret_cast<const T*>(&raw);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) x[i] = ptx::to_float(element[i]);
+}
+
+template <class T>
+__device__ __forceinline__ void store8(T* p, const float (&x)[8]) {
+  *reinterpret_cast<uint4*>(p) = {ptx::pack<T>(x[0], x[1]), ptx::pack<T>(x[2], x[3]),
+                                  ptx::pack<T>(x[4], x[5]), ptx::pack<T>(x[6], x[7])};
+}
+
+__device__ __forceinline__ void load8(const float* p, float (&x)[8]) {
+  const float4 low = reinterpret_cast<const float4*>(p)[0];
+  const float4 high = reinterpret_cast<const float4*>(p)[1];
+  x[0] = low.x, x[1] = low.y, x[2] = low.z, x[3] = low.w;
+  x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
+}
+
+// body.operator()<T>() for the 16-bit type that `dtype` names.
+template <class Body>
+void with_dtype(DType dtype, const char* kernel, const Body& body) {
+  switch (dtype) {
+    case DType::f16:
+      return body.template operator()<__half>();
+    case DType::bf16:
+      return body.template operator()<__nv_bfloat16>();
+    case DType::f32:
+      break;
+  }
+  throw std::invalid_argument(std::string(kernel) + ": dtype f32 has no body on the GPU");
+}
+
+// Vectors of 16 bytes are what every kernel here reads and writes.
+inline void require(bool condition, const char* kernel, const char* what) {
+  if (!condition) throw std::invalid_argument(std::string(kernel) + ": " + what);
+}
+
+}  // namespace kvstow::kernels::cuda

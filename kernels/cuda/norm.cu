@@ -1,0 +1,103 @@
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/layers.h"
+
+namespace kvstow::kernels::cuda {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+// The same sum in every thread: a tree in each warp, then the warps from left to right.
+__device__ float block_sum(float x, float* parts) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0;
+  for (unsigned w = 0; w < blockDim.x / 32; ++w) sum += parts[w];
+  return sum;
+}
+
+// One block per vector; thread t holds its 16-byte vectors t, t + blockDim, ...
+template <class T, int kVectors>
+__global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* residual) {
+  __shared__ float parts[2][32];
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  const std::int64_t row = blockIdx.x / a.segments;
+  const std::int64_t begin = std::int64_t{blockIdx.x % a.segments} * a.width;
+  const T* from = static_cast<const T*>(a.x) + row * a.x_stride + begin;
+  float x[kVectors][8] = {};
+  float sum = 0;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
+    if (at >= a.width) continue;
+    load8(from + at, x[v]);
+    if (residual) {
+      T* r = residual + row * a.x_stride + begin + at;
+      float before[8];
+      load8(r, before);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        x[v][i] = ptx::to_float(ptx::from_float<T>(before[i] + x[v][i]));
+      }
+      store8(r, x[v]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum += x[v][i];
+  }
+  const auto width = static_cast<float>(a.width);
+  const bool centred = a.kind == NormKind::layer_norm;
+  const float mean = centred ? block_sum(sum, parts[0]) / width : 0.0f;
+  float square = 0;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    if (static_cast<int>(v * blockDim.x + threadIdx.x) * 8 >= a.width) continue;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float d = x[v][i] - mean;
+      square = fmaf(d, d, square);
+    }
+  }
+  const float factor = 1.0f / sqrtf(block_sum(square, parts[1]) / width + a.epsilon);
+  T* to = static_cast<T*>(a.y) + row * a.y_stride + begin;
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
+    if (at >= a.width) continue;
+    float weight[8];
+    float bias[8] = {};
+    load8(static_cast<const T*>(a.weight) + at, weight);
+    if (centred) load8(static_cast<const T*>(a.bias) + at, bias);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) x[v][i] = fmaf((x[v][i] - mean) * factor, weight[i], bias[i]);
+    store8(to + at, x[v]);
+  }
+}
+
+}  // namespace
+
+void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent dependent) {
+  constexpr const char* kName = "norm";
+  require(a.width % 8 == 0 && a.x_stride % 8 == 0 && a.y_stride % 8 == 0, kName,
+          "width or a stride is not a multiple of 8 elements");
+  require(a.width <= 2 * kMaxThreads * 8, kName, "width is more than 16384");
+  if (a.rows * a.segments == 0) return;
+  const int vectors = a.width / 8;
+  const bool two = vectors > kMaxThreads;
+  const int threads = two ? kMaxThreads : (vectors + 31) / 32 * 32;
+  const LaunchShape shape{.grid = static_cast<unsigned>(a.rows * a.segments),
+                          .block = static_cast<unsigned>(threads),
+                          .dependent = dependent == Dependent::yes};
+  with_dtype(a.dtype, kName, [&]<class T>() {
+    launch(kName, two ? norm_kernel<T, 2> : norm_kernel<T, 1>, shape, stream, a,
+           static_cast<T*>(residual));
+  });
+}
+
+void norm(const NormArgs& a, cudaStream_t stream, Dependent dependent) {
+  add_norm(a, nullptr, stream, dependent);
+}
+
+}  // namespace kvstow::kernels::cuda

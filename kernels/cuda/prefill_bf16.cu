@@ -1,0 +1,5 @@
+#include "kernels/cuda/prefill_attention.cuh"
+
+namespace kvstow::kernels::cuda {
+KVSTOW_PREFILL_BODIES(__nv_bfloat16);
+}  // namespace kvstow::kernels::cuda

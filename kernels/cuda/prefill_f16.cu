@@ -1,0 +1,5 @@
+#include "kernels/cuda/prefill_attention.cuh"
+
+namespace kvstow::kernels::cuda {
+KVSTOW_PREFILL_BODIES(__half);
+}  // namespace kvstow::kernels::cuda
