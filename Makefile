@@ -12,15 +12,16 @@ KVSTOW := build/release/bench/kvstow/kvstow
 
 help:
 	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
-	@echo "make test        every test under sanitizers, then the smoke experiment in release"
+	@echo "make test        every test under sanitizers, then the smoke experiment and verify in release"
 	@echo "make soak        millions of random operations on every allocator, invariants checked"
-	@echo "make bench       allocator micro-benchmarks (Google Benchmark)"
+	@echo "make bench       micro-benchmarks of allocators and CPU kernels (Google Benchmark)"
 	@echo "make format      clang-format over all sources"
 
 reproduce: kvstow
 	$(KVSTOW) run $(sort $(wildcard bench/experiments/paper/*.yaml bench/experiments/beyond/*.yaml bench/experiments/real/*.yaml)) \
 	  --out $(OUT)/paper
 	$(KVSTOW) report $(OUT)/paper
+	$(KVSTOW) run smoke-cpu --out $(OUT)/cpu
 	@echo "the report: $(abspath $(OUT)/paper/report.html), the numbers: $(OUT)/paper/scoreboard.csv"
 
 # Tests run sanitized with every check on; the smoke experiment in release, as users run it.
@@ -32,6 +33,7 @@ test: smoke
 smoke: kvstow
 	rm -rf $(OUT)/smoke
 	$(KVSTOW) run smoke --out $(OUT)/smoke
+	$(KVSTOW) verify smoke-cpu
 
 soak: setup
 	cmake -S . -B build/soak -G Ninja -D CMAKE_BUILD_TYPE=Release -D KVSTOW_CHECKS=ON \
@@ -41,8 +43,9 @@ soak: setup
 
 bench: setup
 	cmake --preset release > /dev/null
-	cmake --build --preset release --target allocator_bench --parallel $(JOBS)
+	cmake --build --preset release --target allocator_bench cpu_kernel_bench --parallel $(JOBS)
 	build/release/bench/micro/allocator_bench
+	build/release/bench/micro/cpu_kernel_bench
 
 kvstow: setup
 	cmake --preset release > /dev/null
