@@ -6,6 +6,7 @@ PACKAGES := build-essential cmake ninja-build git libfmt-dev libyaml-cpp-dev nlo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 JOBS ?= $(shell nproc)
 OUT ?= out
+SUITE := $(sort $(foreach f,paper beyond real,$(wildcard bench/experiments/$(f)/*.yaml)))
 KVSTOW := build/release/bench/kvstow/kvstow
 
 .PHONY: help reproduce test smoke soak bench kvstow format setup clean
@@ -18,8 +19,7 @@ help:
 	@echo "make format      clang-format over all sources"
 
 reproduce: kvstow
-	$(KVSTOW) run $(sort $(wildcard bench/experiments/paper/*.yaml bench/experiments/beyond/*.yaml bench/experiments/real/*.yaml)) \
-	  --out $(OUT)/paper
+	$(KVSTOW) run $(SUITE) --out $(OUT)/paper
 	$(KVSTOW) report $(OUT)/paper
 	$(KVSTOW) run smoke-cpu --out $(OUT)/cpu
 	@echo "the report: $(abspath $(OUT)/paper/report.html), the numbers: $(OUT)/paper/scoreboard.csv"

@@ -155,6 +155,7 @@ json config_json(const ResolvedPoint& point) {
               {"workload", workload_json(point.workload)},
               {"beam_death_probability", point.beam_death_probability},
               {"window_s", {point.window_from_s, point.window_to_s}},
+              {"series_every_s", point.series_every_s},
               {"slo_ttft_s", point.slo_ttft_s},
               {"slo_tpot_s", point.slo_tpot_s},
               {"seed", point.seed}};

@@ -66,6 +66,27 @@ json swap_metrics(const SwapCost& cost) {
           {"recompute_ms", cost.recompute * kMilli}};
 }
 
+// Shares of the pool, one list for each class.
+json series_json(const std::vector<LedgerSample>& samples) {
+  json series;
+  for (const LedgerSample& sample : samples) {
+    const LedgerRow& row = sample.device;
+    const auto capacity = static_cast<double>(row.sum().count());
+    const auto add = [&](const char* name, Tokens tokens) {
+      series[name].push_back(static_cast<double>(tokens.count()) / capacity);
+    };
+    series["time_s"].push_back(sample.time);
+    add("live", row.live);
+    add("reserved", row.reserved);
+    add("internal", row.internal);
+    add("rounding", row.rounding);
+    add("cached", row.cached);
+    add("in_transit", row.in_transit);
+    add("free", row.free);
+  }
+  return series;
+}
+
 std::string utc_now() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
@@ -129,29 +150,31 @@ json row_json(const ResolvedPoint& point, const std::string& key, const RunResul
   const BuildInfo& build = build_info();
   const bool serve = point.kind == PointKind::serve;
   const double cpu = std::max(result.cpu_s, 1e-9);
-  return {{"schema", kSchema},
-          {"key", key},
-          {"experiment", point.labels.experiment},
-          {"point", labels_json(point)},
-          {"config", config_json(point)},
-          {"build",
-           {{"version", build.version},
-            {"commit", build.commit},
-            {"sources", build.sources},
-            {"type", build.type},
-            {"compiler", build.compiler}}},
-          {"trace",
-           {{"hash", fmt::format("{:016x}", result.trace.content_hash)},
-            {"requests", result.trace.delivered},
-            {"dropped_share", result.trace.over_limit_share()},
-            {"mean_prompt_tokens", result.trace.mean_prompt()},
-            {"mean_output_tokens", result.trace.mean_output()}}},
-          {"metrics", serve ? serve_metrics(result.summary) : swap_metrics(result.swap)},
-          {"timing",
-           {{"wall_s", result.wall_s},
-            {"cpu_s", result.cpu_s},
-            {"sequence_steps_per_s", static_cast<double>(result.summary.sequence_steps) / cpu},
-            {"date", utc_now()}}}};
+  json row = {{"schema", kSchema},
+              {"key", key},
+              {"experiment", point.labels.experiment},
+              {"point", labels_json(point)},
+              {"config", config_json(point)},
+              {"build",
+               {{"version", build.version},
+                {"commit", build.commit},
+                {"sources", build.sources},
+                {"type", build.type},
+                {"compiler", build.compiler}}},
+              {"trace",
+               {{"hash", fmt::format("{:016x}", result.trace.content_hash)},
+                {"requests", result.trace.delivered},
+                {"dropped_share", result.trace.over_limit_share()},
+                {"mean_prompt_tokens", result.trace.mean_prompt()},
+                {"mean_output_tokens", result.trace.mean_output()}}},
+              {"metrics", serve ? serve_metrics(result.summary) : swap_metrics(result.swap)},
+              {"timing",
+               {{"wall_s", result.wall_s},
+                {"cpu_s", result.cpu_s},
+                {"sequence_steps_per_s", static_cast<double>(result.summary.sequence_steps) / cpu},
+                {"date", utc_now()}}}};
+  if (!result.series.empty()) row["series"] = series_json(result.series);
+  return row;
 }
 
 json serve_json(const ResolvedPoint& point, const RunResult& result) {

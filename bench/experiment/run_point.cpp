@@ -61,7 +61,13 @@ void serve(const ResolvedPoint& point, RunResult& result) {
   const std::unique_ptr<Executor> executor = make_executor(point, *allocator);
   SimulatedClock clock;
   RunMetrics metrics(metrics_config(point));
-  Engine({*workload, *scheduler, *allocator, *executor, clock, metrics, seq_ids}).run();
+  if (point.series_every_s > 0) {
+    LedgerSeries series(metrics, point.series_every_s);
+    Engine({*workload, *scheduler, *allocator, *executor, clock, series, seq_ids}).run();
+    result.series = series.take();
+  } else {
+    Engine({*workload, *scheduler, *allocator, *executor, clock, metrics, seq_ids}).run();
+  }
   result.summary = metrics.summarize();
   result.trace = workload->report();
 }

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "baselines/static_batch_scheduler.h"
+#include "bench/experiment/ledger_series.h"
 #include "bench/experiment/point.h"
 #include "core/engine/iteration_scheduler.h"
 #include "core/kv/kv_allocator.h"
@@ -20,8 +21,9 @@ struct SwapCost {
 };
 
 struct RunResult {
-  RunSummary summary;  // PointKind::serve
-  SwapCost swap;       // PointKind::swap
+  RunSummary summary;                // PointKind::serve
+  SwapCost swap;                     // PointKind::swap
+  std::vector<LedgerSample> series;  // where the point asks for one
   WorkloadReport trace;
   // Of the loop, workload generation included. `cpu_s` is this thread's own time, which a busy
   // machine does not stretch.

@@ -168,6 +168,8 @@ constexpr Setting kSettings[] = {
        d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
      }},
     {"window_s", apply_window},
+    {"series_every_s",
+     [](Draft& d, const ConfigNode& n) { d.point.series_every_s = n.number_above(0); }},
     {"slo_ttft_s", [](Draft& d, const ConfigNode& n) { d.point.slo_ttft_s = n.number_above(0); }},
     {"slo_tpot_s", [](Draft& d, const ConfigNode& n) { d.point.slo_tpot_s = n.number_above(0); }},
     {"labels", apply_labels},
