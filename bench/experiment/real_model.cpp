@@ -34,6 +34,11 @@ Transformer read_checkpoint_shape(const ModelConfig& model) {
                     model.checkpoint, shape.layers, shape.kv_width(), model.name, model.layers,
                     model.kv_heads * model.head_dim));
   }
+  if (shape.max_positions < model.max_model_len.count()) {
+    throw InputError(fmt::format("{}/config.json: {} positions, but model {} allows {} tokens",
+                                 model.checkpoint, shape.max_positions, model.name,
+                                 model.max_model_len.count()));
+  }
   return shape;
 }
 

@@ -49,6 +49,20 @@ TEST(RealPoints, TheSameTokensUnderEverySystem) {
   EXPECT_NE(run_point(other).summary.token_hash, hash);
 }
 
+TEST(RealPoints, ACheckpointIsRead) {
+  ResolvedPoint point = first_point("single", "vllm");
+  point.model.name = "saved";
+  point.model.checkpoint = KVSTOW_SOURCE_DIR "/tests/cpu/hf/saved-qwen3-bf16-sharded";
+  point.model.layers = 2;
+  point.model.kv_heads = 2;
+  point.model.head_dim = 8;
+  point.model.max_model_len = Tokens(256);
+  point.workload.max_model_len = Tokens(256);
+  point.workload.max_requests = 5;
+  EXPECT_EQ(cpu_model(point)->shape().vocab, 48);
+  EXPECT_EQ(run_point(point).summary.finished, 5);
+}
+
 TEST(RealPoints, AModelThatCannotBeComputedIsBadInput) {
   const auto error = [](auto change) {
     ResolvedPoint point = first_point("single", "vllm");
@@ -66,6 +80,16 @@ TEST(RealPoints, AModelThatCannotBeComputedIsBadInput) {
               ::testing::HasSubstr("element_bytes is 2"));
   EXPECT_THAT(error([](ResolvedPoint& p) { p.model.checkpoint = "/nowhere"; }),
               ::testing::HasSubstr("/nowhere/config.json: cannot be read"));
+  const auto saved = [](ResolvedPoint& p) {
+    p.model.checkpoint = KVSTOW_SOURCE_DIR "/tests/cpu/hf/saved-llama-f16";
+  };
+  EXPECT_THAT(error(saved), ::testing::HasSubstr("2 layers of 8 K/V elements, but model"));
+  EXPECT_THAT(error([&](ResolvedPoint& p) {
+                saved(p);
+                p.model.kv_heads = 1;
+                p.model.head_dim = 8;
+              }),
+              ::testing::HasSubstr("256 positions, but model"));
   EXPECT_THAT(error([](ResolvedPoint& p) { p.model.vocab = 1 << 22, p.model.hidden = 1 << 17; }),
               ::testing::HasSubstr("weights and pools need"));
   EXPECT_THAT(error([](ResolvedPoint& p) { p.model.heads = 5; }),

