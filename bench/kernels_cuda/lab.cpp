@@ -1,0 +1,51 @@
+#include "bench/kernels_cuda/lab.h"
+
+#include "bench/kernels_cuda/plain.h"
+#include "kernels/cuda/decode_attention.h"
+
+namespace kvstow::bench {
+
+Lab::Lab() : sms(kernels::cuda::device_blocks()), sink_(64) {
+  KVSTOW_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+}
+
+Lab& Lab::get() {
+  static Lab lab;
+  return lab;
+}
+
+std::uint16_t* Lab::numbers(std::size_t bytes) {
+  if (numbers_.size() * 2 < bytes) {
+    numbers_ = {};
+    numbers_ = kernels::cuda::testing::DeviceArray<std::uint16_t>(bytes / 2);
+    kernels::cuda::testing::fill_uniform(numbers_.get(), numbers_.size(), kernels::DType::f16, 1,
+                                         17, stream);
+    KVSTOW_CUDA(cudaStreamSynchronize(stream));
+  }
+  return numbers_.get();
+}
+
+ChainTime Lab::plain_read(std::size_t bytes) {
+  const auto known = reads_.find(bytes);
+  if (known != reads_.end()) return known->second;
+  const int launches = chain_launches(static_cast<double>(bytes));
+  const auto* data = reinterpret_cast<const unsigned char*>(numbers(bytes * launches));
+  ChainTime best{1e30, 1e30, 1e30, 0};
+  for (const PlainRead& read : plain_reads()) {
+    const ChainTime t = time_chain(launches, stream, [&](int i, cudaStream_t s) {
+      read.launch(data + i * bytes, bytes, sink_.get(), sms, s);
+    });
+    if (t.median_us < best.median_us) best = t;
+  }
+  return reads_[bytes] = best;
+}
+
+void report(benchmark::State& state, const ChainTime& time) {
+  state.SetIterationTime(time.median_us * 1e-6);
+  state.counters["median_us"] = time.median_us;
+  state.counters["low_us"] = time.low_us;
+  state.counters["high_us"] = time.high_us;
+  state.counters["launches"] = time.launches;
+}
+
+}  // namespace kvstow::bench

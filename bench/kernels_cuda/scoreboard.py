@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Writes results/h200/scoreboard.csv from the recorded rows beside it.
+
+    bench/kernels_cuda/scoreboard.py results/h200
+
+Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes) and
+floors.json (launch floors, ceilings, both maps in pairs). A cell is the median of the three
+processes; low and high are the smallest and largest of the figure over them. Cells that were not
+recorded make a figure "not measured" rather than better.
+
+anchors_decode_h200.csv: the best existing paged kernels on one H200 (FlashInfer, FlashAttention-3,
+TensorRT-LLM XQA, vLLM v1) as a ratio to a plain read of the same bytes, measured once in the same
+kind of chain; best_over_read is what carries over between machines.
+"""
+import csv
+import json
+import math
+import pathlib
+import statistics
+import sys
+
+MODELS = {"opt-13b": 1.09, "llama-3-8b": 1.20, "qwen3-0.6b": 1.20}
+FIRST = {"opt-13b": 1.12, "llama-3-8b": 1.28, "qwen3-0.6b": 1.25}
+
+
+def rows_of(path):
+    rows = {}
+    for row in json.loads(path.read_text())["benchmarks"]:
+        if not row.get("error_occurred"):
+            rows[row["name"].split("/iterations")[0]] = row
+    return rows
+
+
+def geomean(values):
+    return math.exp(statistics.fmean(math.log(v) for v in values))
+
+
+class Board:
+    def __init__(self):
+        self.lines = []
+
+    def add(self, item, unit, target, values, source):
+        """values: the figure by process (or one), None where a cell is missing."""
+        values = list(values)
+        if not values or any(v is None for v in values):
+            measured = low = high = "not measured"
+        else:
+            measured, low, high = (f"{v:.4g}" for v in (statistics.median(values), min(values), max(values)))
+        self.lines.append([5, item, unit, target, measured, low, high, source])
+
+
+def decode(board, runs, anchors):
+    def figure(run, names, of, fold):
+        cells = [run.get(n) for n in names]
+        return None if any(c is None for c in cells) else fold([of(n, c) for n, c in zip(names, cells)])
+
+    def ratio(_, row):
+        return row["over_read"]
+
+    source = "decode-1.json decode-2.json decode-3.json"
+    for model in MODELS:
+        names = [n for n in anchors if n.startswith(f"decode/{model}/")]
+        for target in (FIRST[model], MODELS[model]):
+            board.add(f"decode {model}: time over plain read, geometric mean of 25 cells", "ratio",
+                      f"<={target:.2f}", [figure(r, names, ratio, geomean) for r in runs], source)
+    board.add("decode: largest ratio to the best existing kernel, 75 cells", "ratio", "<=1.05",
+              [figure(r, list(anchors), lambda n, c: c["over_read"] / anchors[n]["best_over_read"], max)
+               for r in runs], source)
+    names = [n.replace("opt-13b", "group-8") for n in anchors if "opt-13b" in n]
+    board.add("decode group of 8: time over plain read, geometric mean of 25 cells", "ratio",
+              "<=1.75", [figure(r, names, ratio, geomean) for r in runs], source)
+    for batch, target in ((256, 1.10), (32, 1.25)):
+        board.add(f"decode ragged 64-1984, 8 heads on 1, {batch} rows: time over plain read", "ratio",
+                  f"<={target:.2f}",
+                  [figure(r, [f"decode_ragged/group-8/{batch}"], ratio, max) for r in runs], source)
+    board.add("plain reads: largest deviation from the anchors' column", "ratio", "<=0.03",
+              [figure(r, list(anchors),
+                      lambda n, c: abs(c["read_us"] / anchors[n]["read_same_bytes_us"] - 1), max)
+               for r in runs], source)
+    board.add("decode: largest relative L2 against double precision (f16)", "ratio", "<=7e-4",
+              [figure(r, list(anchors), lambda n, c: c["relative_l2"], max) for r in runs], source)
+
+
+def floors(board, rows):
+    source = "floors.json"
+    reads = [rows[n]["gb_per_s"] for n in rows if n.startswith("large_read/")]
+    board.add("plain read of 4.5 GB", "GB/s", ">=4550", reads or [None], source)
+    for shape in (*MODELS, "group-8"):
+        cells = [r for n, r in rows.items() if n.startswith(f"decode_map_price/{shape}/")]
+        for large, mean, worst in ((True, 1.01, 1.03), (False, 1.03, 1.05)):
+            some = [c["table_over_affine"] for c in cells if (c["bytes"] >= 10e6) == large]
+            where = "from 10 MB" if large else "below 10 MB"
+            board.add(f"block table over affine map, {shape}, {where}: geometric mean", "ratio",
+                      f"<={mean:.2f}", [geomean(some)] if some else [None], source)
+            board.add(f"block table over affine map, {shape}, {where}: largest cell", "ratio",
+                      f"<={worst:.2f}", [max(some)] if some else [None], source)
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    table = pathlib.Path(__file__).with_name("anchors_decode_h200.csv").read_text().splitlines()
+    anchors = {}
+    for row in csv.DictReader(table):
+        name = f"decode/{row['model']}/{row['batch']}/{row['context']}"
+        anchors[name] = {k: float(row[k]) for k in ("best_over_read", "read_same_bytes_us")}
+    board = Board()
+    decode(board, [rows_of(folder / f"decode-{i}.json") for i in (1, 2, 3)], anchors)
+    floors(board, rows_of(folder / "floors.json"))
+    with (folder / "scoreboard.csv").open("w", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow("issue,item,unit,target,measured,low,high,source_file".split(","))
+        writer.writerows(board.lines)
+
+
+if __name__ == "__main__":
+    main()

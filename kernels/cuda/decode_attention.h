@@ -1,0 +1,48 @@
+// Decode attention on the GPU: DecodeAttentionArgs of kernels/kernels.h with device pointers,
+// dtype f16 or bf16 (pool, q and out alike), head_dim 64, 80, 96, 128 or 256.
+//
+// A step plans once and then runs every layer:
+//   DecodeSchedule s = decode_schedule(max_rows, max_length, heads, layout, device_blocks());
+//   allocate s.workspace.bytes, clear them once;
+//   plan_decode_attention(s, length, rows, workspace, stream);
+//   for each layer: decode_attention(args, s, workspace, stream, Dependent::yes);
+// All of it can be captured in a CUDA graph: the grid is fixed by the schedule, lengths, map rows
+// and tables are read on the device. One workspace serves one stream at a time.
+//
+// Programmatic dependent launch (Dependent::yes) lets a kernel start under its predecessor's tail.
+// Before the predecessor has finished it reads the plan, the map and the K/V of slots below
+// stable_length, so no kernel of the step may write those; q and the rest it reads afterwards.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/dependent.h"
+#include "kernels/kernels.h"
+
+namespace kvstow::kernels::cuda {
+
+struct DecodeSchedule {
+  int max_rows;
+  int heads;
+  int kv_heads;
+  int head_dim;
+  DecodeWorkspace workspace;
+};
+
+// Multiprocessors of the current device: the size of a persistent grid.
+int device_blocks();
+
+DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
+                               int blocks);
+
+// Deals the step's work to the blocks. length: [rows] on the device, rows <= max_rows.
+void plan_decode_attention(const DecodeSchedule&, const std::int32_t* length, int rows,
+                           void* workspace, cudaStream_t stream);
+
+// Throws CudaError (a failed launch) or std::invalid_argument (a shape there is no body for).
+template <class Map>
+void decode_attention(const DecodeAttentionArgs<Map>&, const DecodeSchedule&, void* workspace,
+                      cudaStream_t stream, Dependent dependent = Dependent::no);
+
+}  // namespace kvstow::kernels::cuda
