@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Keeps of Google Benchmark's JSON what a recorded row needs: record.py from.json to.json
+
+Drops the host's name and paths and what is constant in every row.
+"""
+import json
+import pathlib
+import sys
+
+CONTEXT = ("date", "commit", "device", "multiprocessors", "cuda_driver", "cuda_toolkit")
+DROPPED = ("family_index", "per_family_instance_index", "run_name", "run_type", "repetitions",
+           "repetition_index", "threads", "iterations", "real_time", "cpu_time", "time_unit")
+
+source = json.loads(pathlib.Path(sys.argv[1]).read_text())
+rows = [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items() if k not in DROPPED}
+        for row in source["benchmarks"]]
+context = {k: source["context"][k] for k in CONTEXT if k in source["context"]}
+lines = ",\n".join("    " + json.dumps(row) for row in rows)
+pathlib.Path(sys.argv[2]).write_text(
+    '{\n  "context": ' + json.dumps(context) + ',\n  "benchmarks": [\n' + lines + "\n  ]\n}\n")
