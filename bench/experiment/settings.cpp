@@ -221,7 +221,9 @@ void check_workload(const ResolvedPoint& point, const Complainer& where) {
   if (random && workload.rate_per_s <= 0) {
     where.at("workload").fail("missing rate: give rate_per_s, here or in the sweep");
   }
-  if (workload.duration_s <= 0 && workload.max_requests <= 0 && workload.file.empty()) {
+  const bool ends_with_its_file =
+      workload.lengths == LengthLaw::file || workload.arrivals == ArrivalLaw::trace;
+  if (workload.duration_s <= 0 && workload.max_requests <= 0 && !ends_with_its_file) {
     where.at("workload").fail("endless: give duration_s or max_requests");
   }
   if (workload.scenario == Scenario::shared_prefix) {

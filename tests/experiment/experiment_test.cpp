@@ -44,6 +44,17 @@ TEST(Experiment, SweepIsACrossProductAndRatesAreACurve) {
   EXPECT_EQ(keys.size(), 36U);
 }
 
+// The shipped experiments on real traces: without the files they are left out with a plain line.
+TEST(Experiment, MissingOptionalTracesAreSkipped) {
+  const Experiment e = read(
+      "name: x\ntitle: t\nmodel: opt-13b\n"
+      "workload: {lengths: file, arrivals: trace, file: no_such_trace.csv, optional: true}\n"
+      "sweep: {system: vllm, rate_per_s: [1, 2]}\n");
+  EXPECT_TRUE(e.curves.empty());
+  ASSERT_EQ(e.skipped.size(), 1U);
+  EXPECT_NE(e.skipped.front().find("no_such_trace.csv"), std::string::npos);
+}
+
 TEST(Experiment, InnermostSettingWins) {
   const Experiment e = read(std::string(kTop) +
                             "block_tokens: 4\n"
