@@ -72,20 +72,26 @@ Transformer transformer_of(const ModelConfig& model) {
   return shape;
 }
 
-std::shared_ptr<const CpuTransformer> cpu_model(const ResolvedPoint& point) {
+void check_computable(const ResolvedPoint& point) {
   const ModelConfig& model = point.model;
+  const Transformer shape = transformer_of(model);
   if (model.element_bytes != static_cast<std::int64_t>(sizeof(float))) {
     throw InputError(
         fmt::format("model {}: executor cpu stores K and V in f32: element_bytes is {}", model.name,
                     model.element_bytes));
   }
+  check_memory(point, shape);
+}
+
+std::shared_ptr<const CpuTransformer> cpu_model(const ResolvedPoint& point) {
+  check_computable(point);
+  const ModelConfig& model = point.model;
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<const CpuTransformer>> loaded;
   const std::lock_guard lock(mutex);
   std::weak_ptr<const CpuTransformer>& known = loaded[model.name];
   if (auto shared = known.lock()) return shared;
   const Transformer shape = transformer_of(model);
-  check_memory(point, shape);
   const auto source =
       model.checkpoint.empty() ? random_weights(kWeightSeed) : open_checkpoint(model.checkpoint);
   const auto fresh = std::make_shared<const CpuTransformer>(shape, *source);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bench/experiment/data_root.h"
+#include "bench/experiment/real_model.h"
 #include "bench/experiment/workload_config.h"
 #include "bench/registry/allocators.h"
 #include "core/text.h"
@@ -282,6 +283,15 @@ void resolve_batch_size(ResolvedPoint& point, const Complainer& where) {
                                       point.model.name, point.labels.dataset));
 }
 
+void check_executor(const ResolvedPoint& point, const Complainer& where) {
+  if (point.executor != "cpu") return;
+  try {
+    check_computable(point);
+  } catch (const InputError& error) {
+    where.at("executor").fail(error.what());
+  }
+}
+
 // The law's name may end in -unfitted: the prediction without the model's fitted factor.
 void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const ConfigNode& where) {
   constexpr std::string_view kUnfitted = "-unfitted";
@@ -375,6 +385,7 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
   check_pool(point, complain);
   check_workload(point, complain);
   check_decodings(point, complain);
+  check_executor(point, complain);
   if (may_swap(point) && point.host_slots() < point.system.block_tokens) {
     complain.at("host_pool_bytes").fail("swapping needs swap space: give at least one block");
   }

@@ -51,6 +51,16 @@ class BadInputTest(CommandTest):
             "x.yaml:4: duration_s: '20 min' is not a number (units stand in the key)",
         )
 
+    def test_a_model_that_cannot_be_computed(self):
+        self.expect(
+            with_line("executor: cpu"),
+            "x.yaml:7: executor: model opt-13b: an executor that computes needs its `family` "
+            "(opt, llama, qwen3)",
+        )
+        self.expect(
+            with_line("executor: gpo"), "x.yaml:7: executor: unknown executor 'gpo' (nearest: cpu)"
+        )
+
     def test_names(self):
         self.expect(
             GOOD.replace("vllm", "vlm"), "x.yaml:6: system: unknown system 'vlm' (nearest: vllm)"

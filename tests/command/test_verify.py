@@ -1,0 +1,37 @@
+"""`kvstow verify`: the same tokens under every system, and what cannot be verified."""
+
+import unittest
+
+from command import CommandTest
+
+TINY = """name: tiny
+title: Computed
+model: tiny-qwen3
+law: roofline
+temperature: 1
+workload: {lengths: alpaca, arrivals: all-at-zero, max_requests: 8, over_limit: clip}
+sweep: {system: [vllm, orca-max, faster-transformer], executor: [cpu, simulated]}
+"""
+
+
+class VerifyTest(CommandTest):
+    def test_every_system_once(self):
+        self.write("x.yaml", TINY)
+        out = self.run_good("verify", "x.yaml")
+        for system in ("vllm", "orca-max", "faster-transformer"):
+            self.assertEqual(out.count(f"  {system}, block"), 1)
+        self.assertEqual(out.count("8 requests identical"), 3)
+        self.assertTrue(out.endswith("the same tokens under every system\n"))
+
+    def test_a_model_that_cannot_be_computed(self):
+        self.write("x.yaml", TINY.replace("tiny-qwen3", "opt-13b").replace("cpu, ", ""))
+        code, _, err = self.kvstow("verify", "x.yaml")
+        self.assertEqual(code, 2)
+        self.assertEqual(
+            err,
+            "model opt-13b: an executor that computes needs its `family` (opt, llama, qwen3)\n",
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
