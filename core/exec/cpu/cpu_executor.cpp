@@ -174,7 +174,12 @@ void CpuExecutor::set_map(const StepGroup& group, SeqId seq, std::size_t map_row
   const Tokens end = group.first + group.count;
   KVSTOW_CHECK(view.block_tokens.count() == rows_.block_tokens, "one kind of map for each step");
   KVSTOW_CHECK(end <= view.capacity, "a sequence has fewer slots than tokens");
+  const auto check_run = [&](std::int64_t first, std::int64_t length) {
+    KVSTOW_CHECK(first >= 0 && first + length <= device_.layout.slots,
+                 "a view points outside the pool");
+  };
   if (view.is_extent()) {
+    check_run(view.first.index(), end.count());
     rows_.first[map_row] = view.first.index();
     return;
   }
@@ -182,16 +187,16 @@ void CpuExecutor::set_map(const StepGroup& group, SeqId seq, std::size_t map_row
       rows_.table.data() + static_cast<std::int64_t>(map_row) * rows_.table_stride;
   const std::int64_t blocks = ceil_div(end.count(), rows_.block_tokens);
   for (std::int64_t b = 0; b < blocks; ++b) {
-    table[b] = static_cast<std::int32_t>(view.blocks[static_cast<std::size_t>(b)].index());
+    const std::int64_t id = view.blocks[static_cast<std::size_t>(b)].index();
+    check_run(id * rows_.block_tokens, rows_.block_tokens);
+    table[b] = static_cast<std::int32_t>(id);
   }
 }
 
 void CpuExecutor::add_row(const StepGroup& group, SeqId seq, Tokens position, const KvView& view) {
   rows_.token.push_back(token_at(group, seq, position));
   rows_.position.push_back(static_cast<std::int32_t>(position.count()));
-  const std::int64_t slot = view.slot(position).index();
-  KVSTOW_CHECK(slot >= 0 && slot < device_.layout.slots, "a view points outside the pool");
-  rows_.slot.push_back(slot);
+  rows_.slot.push_back(view.slot(position).index());
 }
 
 void CpuExecutor::add_prompt_rows(const StepGroup& group, SeqId seq, std::int32_t map_row) {
