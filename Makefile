@@ -9,10 +9,11 @@ OUT ?= out
 SUITE := $(sort $(foreach f,paper beyond real,$(wildcard bench/experiments/$(f)/*.yaml)))
 KVSTOW := build/release/bench/kvstow/kvstow
 
-.PHONY: help reproduce test smoke soak bench kvstow format setup clean
+.PHONY: help reproduce record test smoke soak bench kvstow format setup clean
 
 help:
 	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
+	@echo "make record      keep the scoreboard of the last make reproduce under results/paper"
 	@echo "make test        every test under sanitizers, then the smoke experiment and verify in release"
 	@echo "make soak        millions of random operations on every allocator, invariants checked"
 	@echo "make bench       micro-benchmarks of allocators and CPU kernels (Google Benchmark)"
@@ -23,6 +24,14 @@ reproduce: kvstow
 	$(KVSTOW) report $(OUT)/paper
 	$(KVSTOW) run smoke-cpu --out $(OUT)/cpu
 	@echo "the report: $(abspath $(OUT)/paper/report.html), the numbers: $(OUT)/paper/scoreboard.csv"
+
+# Keeps what the README shows of the last `make reproduce`: small rows, and which build they are from.
+record:
+	mkdir -p results/paper
+	cp $(OUT)/paper/scoreboard.csv $(OUT)/paper/figures/fig12.svg results/paper/
+	python3 -c "import json,sys; m = json.load(open('$(OUT)/paper/manifest.json')); \
+	  json.dump({n: {'build': e['build'], 'runs': len(e['runs'])} for n, e in m['experiments'].items()}, \
+	  open('results/paper/manifest.json', 'w'), indent=1)"
 
 # Tests run sanitized with every check on; the smoke experiment in release, as users run it.
 test: smoke
