@@ -1,8 +1,11 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
+#include <set>
 
 #include "bench/experiment/experiment.h"
+#include "bench/experiment/point_json.h"
 #include "bench/experiment/real_model.h"
 #include "bench/experiment/run_point.h"
 #include "bench/kvstow/commands.h"
@@ -49,6 +52,10 @@ std::string arm_name(const ResolvedPoint& point) {
   std::string name =
       fmt::format("{}, block {}", point.system.name, point.system.block_tokens.count());
   if (point.system.preemption == Preemption::swap) name += ", swap";
+  if (point.workload.scenario == Scenario::shared_prefix) {
+    const auto sharing = static_cast<std::size_t>(point.system.prefix_sharing);
+    name += fmt::format(", prefix {}", kPrefixSharingNames[sharing]);
+  }
   return name;
 }
 
@@ -67,7 +74,7 @@ std::string outcome(const ArmVerdict& verdict) {
 int verify_command(const std::string& file) {
   const Experiment experiment = read_experiment(experiment_file(file));
   std::map<std::string, Case> cases;
-  std::map<std::string, bool> seen;
+  std::set<std::string> seen;
   int broken = 0;
   for (const Curve& curve : experiment.curves) {
     const SearchRate rate{.rate_per_s = curve.rates.empty() ? 0 : curve.rates.front()};
@@ -75,17 +82,17 @@ int verify_command(const std::string& file) {
     if (point.kind != PointKind::serve) continue;
     const Case& which = case_of(point, cases);
     const std::string name = arm_name(point);
-    // Arms of one trace that differ in nothing but the executor are one arm.
-    if (!seen.emplace(fmt::format("{}/{}", static_cast<const void*>(&which), name), true).second) {
-      continue;
-    }
+    // Points that differ in nothing but the executor are one arm.
+    ResolvedPoint any_executor = point;
+    any_executor.executor = "cpu";
+    if (!seen.insert(config_json(any_executor).dump()).second) continue;
     const VerifyArm arm{.name = name,
                         .allocator = point.system.allocator,
                         .pool = pool_config(point),
                         .scheduler = scheduler_config(point)};
     const ArmVerdict verdict = verify_arm(arm, which.trace, which.model, which.alone);
     broken += !verdict.ok();
-    fmt::print("  {:<36} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n", name,
+    fmt::print("  {:<44} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n", name,
                outcome(verdict), verdict.preemptions, verdict.recomputed.count(),
                verdict.swapped.count(), verdict.copied.count());
     std::fflush(stdout);
