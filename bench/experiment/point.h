@@ -54,6 +54,7 @@ struct ResolvedPoint {
 
   Seconds window_from_s = 0;  // step averages are taken over [from, to)
   Seconds window_to_s = 0;
+  bool records = false;        // also keep every request and every step as CSV
   Seconds series_every_s = 0;  // > 0: the row also keeps the waste ledger over time
   Seconds slo_ttft_s = 0;      // goodput counts requests within both; 0: no such limit
   Seconds slo_tpot_s = 0;

@@ -156,6 +156,7 @@ json config_json(const ResolvedPoint& point) {
               {"beam_death_probability", point.beam_death_probability},
               {"window_s", {point.window_from_s, point.window_to_s}},
               {"series_every_s", point.series_every_s},
+              {"records", point.records},
               {"slo_ttft_s", point.slo_ttft_s},
               {"slo_tpot_s", point.slo_tpot_s},
               {"seed", point.seed}};

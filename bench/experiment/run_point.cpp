@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <optional>
 #include <vector>
 
 #include "baselines/length_estimates.h"
@@ -61,13 +62,14 @@ void serve(const ResolvedPoint& point, RunResult& result) {
   const std::unique_ptr<Executor> executor = make_executor(point, *allocator);
   SimulatedClock clock;
   RunMetrics metrics(metrics_config(point));
-  if (point.series_every_s > 0) {
-    LedgerSeries series(metrics, point.series_every_s);
-    Engine({*workload, *scheduler, *allocator, *executor, clock, series, seq_ids}).run();
-    result.series = series.take();
-  } else {
-    Engine({*workload, *scheduler, *allocator, *executor, clock, metrics, seq_ids}).run();
-  }
+  MetricsSink* sink = &metrics;
+  std::optional<LedgerSeries> series;
+  if (point.series_every_s > 0) sink = &series.emplace(*sink, point.series_every_s);
+  std::optional<RecordLog> log;
+  if (point.records) sink = &log.emplace(*sink);
+  Engine({*workload, *scheduler, *allocator, *executor, clock, *sink, seq_ids}).run();
+  if (series) result.series = series->take();
+  if (log) result.records = log->take();
   result.summary = metrics.summarize();
   result.trace = workload->report();
 }

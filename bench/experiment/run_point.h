@@ -7,6 +7,7 @@
 #include "baselines/static_batch_scheduler.h"
 #include "bench/experiment/ledger_series.h"
 #include "bench/experiment/point.h"
+#include "bench/experiment/record_log.h"
 #include "core/engine/iteration_scheduler.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/run_metrics.h"
@@ -24,6 +25,7 @@ struct RunResult {
   RunSummary summary;                // PointKind::serve
   SwapCost swap;                     // PointKind::swap
   std::vector<LedgerSample> series;  // where the point asks for one
+  Records records;                   // likewise
   WorkloadReport trace;
   // Of the loop, workload generation included. `cpu_s` is this thread's own time, which a busy
   // machine does not stretch.

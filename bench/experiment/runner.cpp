@@ -129,6 +129,7 @@ class Runner {
     if (!reused) {
       result = run_point(task.point);
       row = row_json(task.point, task.key, result);
+      if (task.point.records) store_.save_records(task.key, result.records);
       store_.save(task.key, *row, serve_json(task.point, result));
     }
     task.latency = latency_of(*row);

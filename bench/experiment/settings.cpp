@@ -169,6 +169,7 @@ constexpr Setting kSettings[] = {
        d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
      }},
     {"window_s", apply_window},
+    {"records", [](Draft& d, const ConfigNode& n) { d.point.records = n.boolean(); }},
     {"series_every_s",
      [](Draft& d, const ConfigNode& n) { d.point.series_every_s = n.number_above(0); }},
     {"slo_ttft_s", [](Draft& d, const ConfigNode& n) { d.point.slo_ttft_s = n.number_above(0); }},

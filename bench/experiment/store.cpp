@@ -32,7 +32,7 @@ std::optional<json> read_json(const fs::path& path) {
 
 Store::Store(const fs::path& directory) : directory_(directory) {
   std::error_code error;
-  for (const char* folder : {"rows", "serve"}) {
+  for (const char* folder : {"rows", "serve", "records"}) {
     fs::create_directories(directory_ / folder, error);
     if (error) {
       throw InputError(fmt::format("{}: cannot create this folder: {}",
@@ -50,6 +50,11 @@ fs::path Store::row_path(const std::string& key) const {
 
 std::optional<json> Store::load(const std::string& key) const {
   return read_json(row_path(key));
+}
+
+void Store::save_records(const std::string& key, const Records& records) const {
+  write_atomically(directory_ / "records" / (key + ".requests.csv"), records.requests);
+  write_atomically(directory_ / "records" / (key + ".steps.csv"), records.steps);
 }
 
 void Store::save(const std::string& key, const json& row, const json& serve) const {
@@ -79,6 +84,9 @@ std::size_t Store::record(const std::string& experiment, const std::string& file
     if (!row || row->value("experiment", "") != experiment) continue;
     fs::create_directories(directory_ / "superseded");
     fs::rename(entry.path(), directory_ / "superseded" / entry.path().filename());
+    for (const char* kind : {".requests.csv", ".steps.csv"}) {
+      fs::remove(directory_ / "records" / (entry.path().stem().string() + kind));
+    }
     fs::remove(directory_ / "serve" / entry.path().filename());
     ++moved;
   }

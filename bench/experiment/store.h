@@ -1,6 +1,7 @@
 // A results directory:
 //   rows/KEY.json    one run each; written under another name and renamed, so whole or absent
 //   serve/KEY.json   its serving summary, under the names of `vllm bench serve`
+//   records/KEY.requests.csv, KEY.steps.csv   where a point asks for them
 //   runs.csv         one line per run, in the experiments' order
 //   manifest.json    which experiment produced which runs, with which build
 //   superseded/      rows of earlier builds or earlier forms of an experiment
@@ -11,6 +12,8 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "bench/experiment/record_log.h"
 
 namespace kvstow {
 
@@ -23,6 +26,7 @@ class Store {
 
   // nullopt where the row is absent or unreadable. Safe from many threads for different keys.
   [[nodiscard]] std::optional<nlohmann::json> load(const std::string& key) const;
+  void save_records(const std::string& key, const Records& records) const;
   void save(const std::string& key, const nlohmann::json& row, const nlohmann::json& serve) const;
 
   // Records that `experiment` consists of these rows, moves its other rows to superseded/, and

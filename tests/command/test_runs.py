@@ -51,6 +51,22 @@ class RunTest(CommandTest):
         low = max(rate for rate in means if rate < high)
         self.assertLessEqual(high - low, 0.1 * high)
 
+    def test_records_hold_every_request_and_every_step(self):
+        self.run_experiment(GOOD + "records: true\n", "a")
+        for key, row in self.rows("a").items():
+            stem = self.path(f"a/records/{pathlib.Path(key).stem}")
+            with open(f"{stem}.requests.csv", encoding="utf-8") as file:
+                requests = list(csv.DictReader(file))
+            with open(f"{stem}.steps.csv", encoding="utf-8") as file:
+                steps = list(csv.DictReader(file))
+            metrics = row["metrics"]
+            self.assertEqual(len(requests), metrics["requests"]["arrived"])
+            self.assertEqual(len(steps), metrics["steps"])
+            self.assertEqual(sum(int(s["sequences"]) for s in steps), metrics["sequence_steps"])
+            classes = ("live", "reserved", "internal", "rounding", "cached", "in_transit", "free")
+            totals = {sum(int(s[c]) for c in classes) for s in steps}
+            self.assertEqual(len(totals), 1)  # the pool, at every step
+
     def test_finished_points_are_not_run_again(self):
         self.run_experiment(MANY, "a")
         before = self.files("a", "rows")
