@@ -21,8 +21,10 @@ class Lab {
 
   // At least `bytes` of f16 numbers, uniform with unit variance.
   std::uint16_t* numbers(std::size_t bytes);
-  // The best plain read of that many bytes, in a chain of its own over the same buffer.
+  // The best plain read of that many bytes, in a chain of its own over the same buffer; measured
+  // once a process, or afresh.
   ChainTime plain_read(std::size_t bytes);
+  ChainTime measure_read(std::size_t bytes);
 
   cudaStream_t stream = nullptr;
   int sms = 0;

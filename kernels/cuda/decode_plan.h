@@ -281,7 +281,7 @@ struct DecodeWorkspace {
   const std::int64_t run = longest * max_rows * tiling.tiles;
   DecodeWorkspace w{};
   w.blocks = blocks;
-  w.result_floats = std::int64_t{tiling.heads_per_tile} * (layout.head_dim + 2);
+  w.result_floats = (std::int64_t{tiling.heads_per_tile} * (layout.head_dim + 2) + 3) / 4 * 4;
   w.partials = run < longest ? run : longest;
   w.plan_at = 0;
   w.flags_at = align((std::int64_t{blocks} + 2) * 16);

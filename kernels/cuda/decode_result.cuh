@@ -4,7 +4,7 @@
 //   (m, l, a) (+) (m', l', a') = (M, l e + l' e', a e + a' e'),  M = max(m, m'),
 //                                e = 2^(m - M), e' = 2^(m' - M)
 //
-// In memory a result is [head][head_dim accumulators, sum, maximum], float.
+// In memory a result is float accumulators [head][head_dim], then [head][sum, maximum].
 #pragma once
 
 #include "kernels/cuda/decode_tile.cuh"
@@ -83,11 +83,11 @@ __device__ __forceinline__ void await(const unsigned* flag) {
 // block that began it, then every partial result up to those of the block that ends it. By the
 // value group of that block, after its last chunk, when its own partial results are written. The
 // loops stay rolled: this code runs once, and cold instructions cost more than they save.
-template <class T, int kDim, int kN>
+template <class T, int kDim, int kN, bool kDeep>
 __device__ void merge_item(const DecodeParams& params,
-                           typename DecodeTile<kDim, kN>::Shared& shared, int last_block,
+                           typename DecodeTile<kDim, kN, kDeep>::Shared& shared, int last_block,
                            int last_parts, int row, TileHeads heads, int thread) {
-  using Tile = DecodeTile<kDim, kN>;
+  using Tile = DecodeTile<kDim, kN, kDeep>;
   auto& merge = shared.merge;
   const int lane = thread % 32;
   const auto sync = [] { ptx::named_barrier(Tile::kValueBarrier, Tile::kGroup); };
@@ -130,9 +130,12 @@ __device__ void merge_item(const DecodeParams& params,
       float before = first == 0 ? -INFINITY : merge.maxima[head];
 #pragma unroll 1
       for (int i = lane; i - lane < batch; i += 32) {
-        float m = -INFINITY;
-        if (i < batch) m = __ldcg(params.states + merge.parts[i] + head * (kDim + 2) + kDim + 1);
-        float up_to = m;
+        float2 scalars = {0, -INFINITY};  // sum, maximum
+        if (i < batch) {
+          scalars = __ldcg(reinterpret_cast<const float2*>(params.states + merge.parts[i] +
+                                                           heads.count * kDim + head * 2));
+        }
+        float up_to = scalars.y;
 #pragma unroll
         for (int offset = 1; offset < 32; offset *= 2) {
           const float other = __shfl_up_sync(0xffffffffu, up_to, offset);
@@ -143,33 +146,44 @@ __device__ void merge_item(const DecodeParams& params,
         if (lane == 0) previous = before;
         before = __shfl_sync(0xffffffffu, up_to, 31);
         if (i < batch) {
-          merge.factors[head][i] = {ptx::exp2_fast(__fsub_rn(previous, up_to)),
-                                    ptx::exp2_fast(__fsub_rn(m, up_to))};
+          const float added = ptx::exp2_fast(__fsub_rn(scalars.y, up_to));
+          merge.factors[head][i] = {ptx::exp2_fast(__fsub_rn(previous, up_to)), added,
+                                    __fmul_rn(scalars.x, added), 0};
         }
       }
       __syncwarp();
       if (lane == 0) merge.maxima[head] = before;
     }
     sync();
-    // Accumulators, and each thread the sum for itself.
+    // Four accumulators a thread, many parts' loads in flight; and each thread the sum for itself.
 #pragma unroll 1
-    for (int element = thread; element < heads.count * kDim; element += Tile::kGroup) {
-      const int head = element / kDim;
-      const int at = head * (kDim + 2) + element % kDim;
-      float value = first == 0 ? 0.0f : merge.values[element];
-      float sum = first == 0 ? 0.0f : merge.sums[element];
-#pragma unroll 4
-      for (int i = 0; i < batch; ++i) {
-        const float* part = params.states + merge.parts[i] + at;
-        const float2 f = merge.factors[head][i];
-        value = __fmaf_rn(value, f.x, __fmul_rn(__ldcg(part), f.y));
-        sum = __fmaf_rn(sum, f.x, __fmul_rn(__ldcg(part - element % kDim + kDim), f.y));
+    for (int vector = thread; vector < heads.count * kDim / 4; vector += Tile::kGroup) {
+      const int head = vector / (kDim / 4);
+      float4 value = {0, 0, 0, 0};
+      float sum = 0;
+      if (first > 0) {
+        value = merge.values[vector];
+        sum = merge.sums[vector];
       }
-      merge.values[element] = value;
-      merge.sums[element] = sum;
+#pragma unroll kDim == 128 ? 8 : 4
+      for (int i = 0; i < batch; ++i) {
+        const float4 x =
+            __ldcg(reinterpret_cast<const float4*>(params.states + merge.parts[i]) + vector);
+        const float4 f = merge.factors[head][i];
+        value.x = __fmaf_rn(value.x, f.x, __fmul_rn(x.x, f.y));
+        value.y = __fmaf_rn(value.y, f.x, __fmul_rn(x.y, f.y));
+        value.z = __fmaf_rn(value.z, f.x, __fmul_rn(x.z, f.y));
+        value.w = __fmaf_rn(value.w, f.x, __fmul_rn(x.w, f.y));
+        sum = __fmaf_rn(sum, f.x, f.z);
+      }
+      merge.values[vector] = value;
+      merge.sums[vector] = sum;
       if (first + batch == parts) {
-        static_cast<T*>(params.out)[row * params.out_stride + heads.first * kDim + element] =
-            ptx::from_float<T>(sum > 0 ? value * (1 / sum) : 0.0f);
+        const float inverse = sum > 0 ? 1 / sum : 0.0f;
+        T* out = static_cast<T*>(params.out) + row * params.out_stride + heads.first * kDim;
+        reinterpret_cast<uint2*>(out)[vector] = {
+            ptx::pack<T>(value.x * inverse, value.y * inverse),
+            ptx::pack<T>(value.z * inverse, value.w * inverse)};
       }
     }
     sync();

@@ -8,9 +8,9 @@
 namespace kvstow::kernels::cuda {
 
 // Warp w has kMs 16-row tiles of O^T (dimensions), from kMs w on; all tokens.
-template <class T, int kDim, int kN>
+template <class T, int kDim, int kN, bool kDeep>
 struct ValueGroup {
-  using Tile = DecodeTile<kDim, kN>;
+  using Tile = DecodeTile<kDim, kN, kDeep>;
   using Work = typename Tile::Work;
   using Place = RingPlace<Tile::kStages>;
   static constexpr int kNs = kN / 8;
@@ -123,9 +123,10 @@ struct ValueGroup {
       for (int c = 0; c < 2; ++c) {
         const int head = n * 8 + lane % 4 * 2 + c;
         if (head >= count) continue;
-        const int at = head * (kDim + 2);
-        visit(at + kDim, r.sum[n][c], writes_scalars());
-        visit(at + kDim + 1, r.maximum[n][c], writes_scalars());
+        const int at = head * kDim;
+        const int scalars = count * kDim + head * 2;
+        visit(scalars, r.sum[n][c], writes_scalars());
+        visit(scalars + 1, r.maximum[n][c], writes_scalars());
 #pragma unroll
         for (int m = 0; m < kMs; ++m) {
           if (!has_tile(m)) continue;
@@ -248,8 +249,8 @@ struct ValueGroup {
           write_output();
           if (warp == 0 && lane == 0) *params.state_flag(block - 1) = 0;
         } else {
-          merge_item<T, kDim, kN>(params, shared, block, partials, work->row, heads(),
-                                  warp * 32 + lane);
+          merge_item<T, kDim, kN, kDeep>(params, shared, block, partials, work->row, heads(),
+                                         warp * 32 + lane);
         }
         break;
     }
