@@ -133,12 +133,8 @@ DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const Kv
     throw std::invalid_argument("decode_schedule: " + std::to_string(blocks) + " blocks (1 to " +
                                 std::to_string(kMaxBlocks) + ")");
   }
-  // Where a launch moves more than about 200 MB, a deeper ring saves more than an early start does.
-  const std::int64_t chunks =
-      std::int64_t{chunks_of(max_length)} * max_rows * decode_tiling(heads, layout.kv_heads).tiles;
-  const bool deep = chunks * kAttentionChunk * layout.head_dim * 4 > 200 * 1000 * 1000;
-  return {max_rows,        heads, layout.kv_heads,
-          layout.head_dim, deep,  decode_workspace(max_rows, max_length, heads, layout, blocks)};
+  return {max_rows, heads, layout.kv_heads, layout.head_dim,
+          decode_workspace(max_rows, max_length, heads, layout, blocks)};
 }
 
 void plan_decode_attention(const DecodeSchedule& s, const std::int32_t* length, int rows,
@@ -176,9 +172,9 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   p.scale_log2 = a.scale * 1.4426950408889634f;
   p.tiling = decode_tiling(a.heads, layout.kv_heads);
   if (a.dtype == DType::f16) {
-    launch_decode<__half>(p, a.map, layout.head_dim, s.deep, w.blocks, stream, dependent);
+    launch_decode<__half>(p, a.map, layout.head_dim, w.blocks, stream, dependent);
   } else {
-    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, s.deep, w.blocks, stream, dependent);
+    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, w.blocks, stream, dependent);
   }
 }
 

@@ -20,11 +20,11 @@
 
 namespace kvstow::kernels::cuda {
 
-template <class T, int kDim, int kN, bool kDeep, class Map>
-__global__ void __launch_bounds__(DecodeTile<kDim, kN, kDeep>::kThreads,
-                                  DecodeTile<kDim, kN, kDeep>::kTwoBlocks ? 2 : 1)
+template <class T, int kDim, int kN, class Map>
+__global__ void __launch_bounds__(DecodeTile<kDim, kN>::kThreads,
+                                  DecodeTile<kDim, kN>::kTwoBlocks ? 2 : 1)
     decode_kernel(const __grid_constant__ DecodeParams params, const __grid_constant__ Map map) {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   extern __shared__ __align__(128) unsigned char dynamic_shared[];
   auto& shared = *reinterpret_cast<typename Tile::Shared*>(dynamic_shared);
   const int thread = static_cast<int>(threadIdx.x);
@@ -48,26 +48,26 @@ __global__ void __launch_bounds__(DecodeTile<kDim, kN, kDeep>::kThreads,
   const PlanEntry* run = params.plan + blockIdx.x;
   const bool works = params.plan[gridDim.x + 1].row > 0 || !run[0].same_chunk(run[1]);
   if (thread < Tile::kGroup) {
-    if (works) ScoreGroup<T, kDim, kN, kDeep>{params, shared, thread / 32, thread % 32}.run();
+    if (works) ScoreGroup<T, kDim, kN>{params, shared, thread / 32, thread % 32}.run();
   } else if (thread < Tile::kConsumers) {
     ptx::more_registers<Tile::kValueRegisters>();
-    if (works) ValueGroup<T, kDim, kN, kDeep>(params, shared, thread - Tile::kGroup).run();
+    if (works) ValueGroup<T, kDim, kN>(params, shared, thread - Tile::kGroup).run();
   } else if (thread < Tile::kConsumers + Tile::kProducers) {
     ptx::fewer_registers<Tile::kProducerRegisters>();
-    if (works) Producer<T, kDim, kN, kDeep>(params, shared, thread - Tile::kConsumers).run();
+    if (works) Producer<T, kDim, kN>(params, shared, thread - Tile::kConsumers).run();
   } else {
-    Scheduler<kDim, kN, kDeep, Map>{params, map, shared, thread % 32}.run();
+    Scheduler<kDim, kN, Map>{params, map, shared, thread % 32}.run();
   }
   ptx::wait_for_earlier_kernels();  // also in blocks without work: completion must be transitive
 }
 
-template <class T, int kDim, int kN, bool kDeep, class Map>
+template <class T, int kDim, int kN, class Map>
 void launch_decode_body(const DecodeParams& params, const Map& map, int blocks, cudaStream_t stream,
                         Dependent dependent) {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   constexpr int kShared = sizeof(typename Tile::Shared);
   static_assert((Tile::kTwoBlocks ? 2 : 1) * (kShared + 1024) <= 228 * 1024);
-  const auto kernel = decode_kernel<T, kDim, kN, kDeep, Map>;
+  const auto kernel = decode_kernel<T, kDim, kN, Map>;
   KVSTOW_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
   launch("decode attention", kernel,
          {.grid = dim3(blocks),
@@ -79,7 +79,7 @@ void launch_decode_body(const DecodeParams& params, const Map& map, int blocks, 
 
 // The dispatch table: one body for each dtype (a source file each), head_dim, tile width and map.
 template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim, bool deep, int blocks,
+void launch_decode(const DecodeParams& params, const Map& map, int head_dim, int blocks,
                    cudaStream_t stream, Dependent dependent);
 
 }  // namespace kvstow::kernels::cuda

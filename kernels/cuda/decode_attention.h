@@ -27,7 +27,6 @@ struct DecodeSchedule {
   int heads;
   int kv_heads;
   int head_dim;
-  bool deep;  // one block with a deep ring on a multiprocessor, rather than two; the same bits
   DecodeWorkspace workspace;
 };
 

@@ -9,15 +9,13 @@
 namespace kvstow::kernels::cuda {
 
 template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim, bool deep, int blocks,
+void launch_decode(const DecodeParams& params, const Map& map, int head_dim, int blocks,
                    cudaStream_t stream, Dependent dependent) {
   const auto with_dim = [&]<int kDim>() {
-    if (params.tiling.group > 8) {
-      launch_decode_body<T, kDim, 16, false>(params, map, blocks, stream, dependent);
-    } else if (deep && kDim <= 128) {
-      launch_decode_body<T, kDim, 8, (kDim <= 128)>(params, map, blocks, stream, dependent);
+    if (params.tiling.group <= 8) {
+      launch_decode_body<T, kDim, 8>(params, map, blocks, stream, dependent);
     } else {
-      launch_decode_body<T, kDim, 8, false>(params, map, blocks, stream, dependent);
+      launch_decode_body<T, kDim, 16>(params, map, blocks, stream, dependent);
     }
   };
   switch (head_dim) {
@@ -37,10 +35,10 @@ void launch_decode(const DecodeParams& params, const Map& map, int head_dim, boo
   }
 }
 
-#define KVSTOW_DECODE_BODIES(T)                                                                    \
-  template void launch_decode<T, AffineMap>(const DecodeParams&, const AffineMap&, int, bool, int, \
-                                            cudaStream_t, Dependent);                              \
-  template void launch_decode<T, BlockTableMap>(const DecodeParams&, const BlockTableMap&, int,    \
-                                                bool, int, cudaStream_t, Dependent)
+#define KVSTOW_DECODE_BODIES(T)                                                                 \
+  template void launch_decode<T, AffineMap>(const DecodeParams&, const AffineMap&, int, int,    \
+                                            cudaStream_t, Dependent);                           \
+  template void launch_decode<T, BlockTableMap>(const DecodeParams&, const BlockTableMap&, int, \
+                                                int, cudaStream_t, Dependent)
 
 }  // namespace kvstow::kernels::cuda

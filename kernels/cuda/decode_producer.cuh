@@ -46,9 +46,9 @@ struct BlockIds<BlockTableMap> {
 };
 
 // One warp that walks the block's run a few chunks ahead: what each chunk is, and its slots.
-template <int kDim, int kN, bool kDeep, class Map>
+template <int kDim, int kN, class Map>
 struct Scheduler {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
 
   const DecodeParams& params;
   const Map& map;
@@ -106,9 +106,9 @@ struct Scheduler {
 
 // Four warps that fill the ring. In a stage, warp w copies rows [16 w, 16 w + 16); kLanes lanes
 // share a row, 16 bytes each, and each lane has kCopies neighbouring rows.
-template <class T, int kDim, int kN, bool kDeep>
+template <class T, int kDim, int kN>
 struct Producer {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   using Work = typename Tile::Work;
   static constexpr int kLanes = kDim <= 64 ? 8 : kDim <= 128 ? 16 : 32;
   static constexpr int kCopies = 16 * kLanes / 32;

@@ -83,11 +83,11 @@ __device__ __forceinline__ void await(const unsigned* flag) {
 // block that began it, then every partial result up to those of the block that ends it. By the
 // value group of that block, after its last chunk, when its own partial results are written. The
 // loops stay rolled: this code runs once, and cold instructions cost more than they save.
-template <class T, int kDim, int kN, bool kDeep>
+template <class T, int kDim, int kN>
 __device__ void merge_item(const DecodeParams& params,
-                           typename DecodeTile<kDim, kN, kDeep>::Shared& shared, int last_block,
+                           typename DecodeTile<kDim, kN>::Shared& shared, int last_block,
                            int last_parts, int row, TileHeads heads, int thread) {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   auto& merge = shared.merge;
   const int lane = thread % 32;
   const auto sync = [] { ptx::named_barrier(Tile::kValueBarrier, Tile::kGroup); };

@@ -7,9 +7,9 @@
 namespace kvstow::kernels::cuda {
 
 // Warp w has tokens [32 w, 32 w + 32) of the chunk, as two 16-row tiles.
-template <class T, int kDim, int kN, bool kDeep>
+template <class T, int kDim, int kN>
 struct ScoreGroup {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   using Place = RingPlace<Tile::kStages>;
   static constexpr int kNs = kN / 8;
 

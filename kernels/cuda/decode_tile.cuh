@@ -36,9 +36,7 @@ struct DecodeParams {
 };
 
 // Compile-time shape of a body. kDim: head_dim; kN: query heads of a tile, padded to 8 or 16.
-// kDeep: one block with a ring of twice the depth has the multiprocessor, for steps that are long
-// anyway; otherwise two blocks share it, so that a launch can begin under its predecessor's tail.
-template <int kDim, int kN, bool kDeep>
+template <int kDim, int kN>
 struct DecodeTile {
   static constexpr int kGroupWarps = 4;  // of each of the two consumer groups
   static constexpr int kGroup = kGroupWarps * 32;
@@ -48,7 +46,7 @@ struct DecodeTile {
   static constexpr int kThreads = kConsumers + kProducers + 32;  // and the scheduler
   // Registers: 65536 for two blocks are 72 a thread; producers give 32 of theirs to the value
   // group.
-  static constexpr bool kTwoBlocks = kDim <= 128 && kN == 8 && !kDeep;
+  static constexpr bool kTwoBlocks = kDim <= 128 && kN == 8;
   static constexpr int kValueRegisters = kTwoBlocks ? 104 : 168;
   static constexpr int kProducerRegisters = kTwoBlocks ? 40 : 72;
   static constexpr int kScoreBarrier = 1;  // named barriers
@@ -59,16 +57,11 @@ struct DecodeTile {
   static constexpr int kPitch = kDim * 2 + 16;  // an odd number of them: no bank conflicts
   static constexpr int kStageBytes = kStageTokens * kPitch;
   // Two blocks' rings share a multiprocessor (programmatic dependent launch): about 104 KB each.
-  static constexpr int kStages = (kDim >= 128  ? 6
-                                  : kDim == 96 ? 7
-                                  : kDim == 80 ? 8
-                                               : 10) *
-                                 (kDeep ? 2 : 1);
+  static constexpr int kStages = kDim >= 128 ? 6 : kDim == 96 ? 7 : kDim == 80 ? 8 : 10;
   // A barrier tells even uses of a stage from odd ones. The score group waits for both K stages of
   // the next chunk when it has seen those of this one, so the use before must not be later ones.
   static_assert(kStages >= 4);
-  static constexpr int kWorkSlots =
-      kDeep ? 6 : 4;  // chunks the scheduler is ahead of the slowest consumer
+  static constexpr int kWorkSlots = 4;  // chunks the scheduler is ahead of the slowest consumer
   static constexpr int kQuerySlots = (kStages + 1 + 3) / 4;  // items whose S may be pending
   static constexpr int kMergeParts = 256;                    // partial results folded in one go
   static constexpr int kMergeBlocks = 256;  // over which an item that is merged may be spread

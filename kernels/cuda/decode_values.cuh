@@ -8,9 +8,9 @@
 namespace kvstow::kernels::cuda {
 
 // Warp w has kMs 16-row tiles of O^T (dimensions), from kMs w on; all tokens.
-template <class T, int kDim, int kN, bool kDeep>
+template <class T, int kDim, int kN>
 struct ValueGroup {
-  using Tile = DecodeTile<kDim, kN, kDeep>;
+  using Tile = DecodeTile<kDim, kN>;
   using Work = typename Tile::Work;
   using Place = RingPlace<Tile::kStages>;
   static constexpr int kNs = kN / 8;
@@ -249,8 +249,8 @@ struct ValueGroup {
           write_output();
           if (warp == 0 && lane == 0) *params.state_flag(block - 1) = 0;
         } else {
-          merge_item<T, kDim, kN, kDeep>(params, shared, block, partials, work->row, heads(),
-                                         warp * 32 + lane);
+          merge_item<T, kDim, kN>(params, shared, block, partials, work->row, heads(),
+                                  warp * 32 + lane);
         }
         break;
     }

@@ -93,15 +93,15 @@ __device__ __forceinline__ void named_barrier(int id, int threads) {
 
 // --- Copies to shared memory --------------------------------------------------------------------
 
-// 16 bytes past L1, to an address in shared memory.
+// 16 bytes past L1, to an address in shared memory; L2 fetches the whole 128-byte line at once.
 __device__ __forceinline__ void copy16_async(std::uint32_t shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
 
 // Likewise, or zeros where `valid` is false (then the address must still be a good one).
 __device__ __forceinline__ void copy16_async_or_zero(std::uint32_t shared, const void* global,
                                                      bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }

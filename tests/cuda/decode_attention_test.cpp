@@ -120,8 +120,7 @@ class Case {
   std::vector<std::uint16_t> run(const Map& map, int first, int rows, int blocks,
                                  const std::int32_t* stable = nullptr) const {
     DeviceArray<std::uint16_t> out(static_cast<std::size_t>(rows * width()));
-    DecodeSchedule schedule = decode_schedule(rows, max_length, heads(), layout, blocks);
-    schedule.deep = blocks % 2 == 1;
+    const DecodeSchedule schedule = decode_schedule(rows, max_length, heads(), layout, blocks);
     DeviceArray<unsigned char> workspace(static_cast<std::size_t>(schedule.workspace.bytes));
     workspace.fill_bytes(0);
     plan_decode_attention(schedule, length.get() + first, rows, workspace.get(), nullptr);
