@@ -33,7 +33,9 @@ struct Shape {
                     " dim " + std::to_string(head_dim) + " block " + std::to_string(block_tokens) +
                     (dtype == DType::f16 ? " f16" : " bf16") + " seed " + std::to_string(seed) +
                     " lengths";
-    for (std::size_t i = 0; i < length.size() && i < 12; ++i) s += " " + std::to_string(length[i]);
+    for (std::size_t i = 0; i < length.size() && i < 12; ++i) {
+      s.append(" ").append(std::to_string(length[i]));
+    }
     return s;
   }
 };
