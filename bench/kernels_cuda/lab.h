@@ -53,5 +53,8 @@ void report(benchmark::State& state, const ChainTime& time);
 
 void register_floor_benchmarks();
 void register_decode_benchmarks();
+void register_prefill_benchmarks();
+void register_cache_benchmarks();
+void register_layer_benchmarks();
 
 }  // namespace kvstow::bench

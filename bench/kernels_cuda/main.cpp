@@ -24,6 +24,9 @@ int main(int argc, char** argv) {
     benchmark::AddCustomContext("cuda_toolkit", std::to_string(CUDART_VERSION));
     bench::register_floor_benchmarks();
     bench::register_decode_benchmarks();
+    bench::register_prefill_benchmarks();
+    bench::register_cache_benchmarks();
+    bench::register_layer_benchmarks();
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     benchmark::RunSpecifiedBenchmarks();

@@ -3,14 +3,16 @@
 
     bench/kernels_cuda/scoreboard.py results/h200
 
-Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes) and
-floors.json (launch floors, ceilings, both maps in pairs). A cell is the median of the three
+Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes),
+floors.json (launch floors, ceilings, both maps in pairs), prefill.json and cache.json. A cell is the median of the three
 processes; low and high are the smallest and largest of the figure over them. Cells that were not
 recorded make a figure "not measured" rather than better.
 
 anchors_decode_h200.csv: the best existing paged kernels on one H200 (FlashInfer, FlashAttention-3,
 TensorRT-LLM XQA, vLLM v1) as a ratio to a plain read of the same bytes, measured once in the same
-kind of chain; best_over_read is what carries over between machines.
+kind of chain; best_over_read is what carries over between machines. anchors_prefill_h200.csv: TFLOP/s of
+FlashInfer (FA2) and FlashAttention-3, paged, where an 8192^3 product ran at 788; their share of it
+is what carries over.
 """
 import csv
 import json
@@ -96,6 +98,47 @@ def floors(board, rows):
                       f"<={worst:.2f}", [max(some)] if some else [None], source)
 
 
+def prefill(board, rows, anchors):
+    source = "prefill.json"
+    for kernel, targets in (("fa2", (">=1", None)), ("fa3", (">=1", ">=0.92"))):
+        shares = []
+        for a in anchors:
+            cell = rows.get(f"prefill/{a['model']}/{a['cell']}")
+            shares.append(cell and cell["of_gemm"] / (float(a[f"{kernel}_paged_tflop_per_s"]) / 788))
+        missing = any(s is None for s in shares)
+        for name, target, fold in (("geometric mean of 12 cells", targets[0], geomean),
+                                   ("smallest cell", targets[1], min)):
+            if target:
+                board.add(f"prefill: share of the matrix product's rate over {kernel.upper()} paged's, {name}",
+                          "ratio", target, [None] if missing else [fold(shares)], source)
+    cells = [r["table_over_affine"] for n, r in rows.items() if n.startswith("prefill/")]
+    board.add("prefill: block table over affine map, largest of 12 cells", "ratio", "<=1.04",
+              [max(cells)] if len(cells) == len(anchors) else [None], source)
+
+
+def cache(board, rows):
+    source = "cache.json"
+    for kernel in ("write_kv", "copy_plan"):
+        cells = [r for n, r in rows.items() if n.startswith(kernel + "/")]
+        some = [r["over_copy"] for r in cells if r["bytes"] >= 2 << 20]
+        board.add(f"{kernel} over a plain copy of the same bytes, largest cell from 1 MB", "ratio",
+                  "<=1.176", [max(some)] if some else [None], source)
+        large = [r["gb_per_s"] for r in cells if r["bytes"] >= 512 << 20]
+        ceiling = rows.get("plain_copy/2048MB")
+        board.add(f"{kernel} over the large-copy ceiling, smallest cell from 256 MB", "ratio",
+                  ">=0.85", [min(large) / ceiling["gb_per_s"]] if large and ceiling else [None], source)
+    for direction in ("out", "in"):
+        cells = [r["over_pinned_copy"] for n, r in rows.items()
+                 if n.startswith(f"swap_{direction}/staged/")]
+        board.add(f"swap {direction} of 256 OPT-13B tokens over one pinned copy, largest of "
+                  "9 block sizes 1-256", "ratio", "<=1.15",
+                  [max(cells)] if len(cells) == 9 else [None], source)
+
+
+def optional(path):
+    return rows_of(path) if path.exists() else {}
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     table = pathlib.Path(__file__).with_name("anchors_decode_h200.csv").read_text().splitlines()
@@ -106,6 +149,9 @@ def main():
     board = Board()
     decode(board, [rows_of(folder / f"decode-{i}.json") for i in (1, 2, 3)], anchors)
     floors(board, rows_of(folder / "floors.json"))
+    table = pathlib.Path(__file__).with_name("anchors_prefill_h200.csv").read_text().splitlines()
+    prefill(board, optional(folder / "prefill.json"), list(csv.DictReader(table)))
+    cache(board, optional(folder / "cache.json"))
     with (folder / "scoreboard.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow("issue,item,unit,target,measured,low,high,source_file".split(","))

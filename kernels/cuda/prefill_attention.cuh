@@ -99,8 +99,8 @@ class PrefillBody {
 
   __device__ void run() {
     const int tiles = (tile_.position + tile_.rows - 1) / Tile::kTokens + 1;
-    find_slots(0);
-    if (tiles > 1) find_slots(1);
+    set_slot(0, find_slot(0));
+    if (tiles > 1) set_slot(1, find_slot(1));
     load_queries();
     __syncthreads();
     load_keys_and_values(0);
@@ -111,16 +111,19 @@ class PrefillBody {
       asm volatile("cp.async.wait_all;" ::: "memory");
       __syncthreads();
       if (t + 1 < tiles) load_keys_and_values(t + 1);
-      if (t + 2 < tiles) find_slots(t + 2);
+      // Looked up here and stored below: nobody waits for the table.
+      const std::int32_t slot = t + 2 < tiles ? find_slot(t + 2) : -1;
       const int token = t * Tile::kTokens;
-      if (token > last_position) continue;
-      float s[kMs][Tile::kTokens / 8][4] = {};
-      scores(t % 2, s);
-      if (token + Tile::kTokens - 1 > first_position) mask(token, first_position, s);
-      std::uint32_t p[kMs][Tile::kTokens / 8][2];
+      if (token <= last_position) {
+        float s[kMs][Tile::kTokens / 8][4] = {};
+        scores(t % 2, s);
+        if (token + Tile::kTokens - 1 > first_position) mask(token, first_position, s);
+        std::uint32_t p[kMs][Tile::kTokens / 8][2];
 #pragma unroll
-      for (int m = 0; m < kMs; ++m) softmax(m, scale_log2, s[m], p[m]);
-      values(t % 2, p);
+        for (int m = 0; m < kMs; ++m) softmax(m, scale_log2, s[m], p[m]);
+        values(t % 2, p);
+      }
+      set_slot(t, slot);  // the buffer of t + 2; t's slots were read an iteration ago
     }
     write();
   }
@@ -128,12 +131,14 @@ class PrefillBody {
  private:
   // --- Memory to shared memory ------------------------------------------------------------------
 
-  __device__ void find_slots(int t) {
-    if (thread_ >= Tile::kTokens) return;
+  // This thread's token of a tile.
+  __device__ std::int32_t find_slot(int t) const {
     const int position = t * Tile::kTokens + thread_;
-    std::int64_t slot = -1;
-    if (position < tile_.kv_length) slot = slot_of(a_.map, a_.map_row[tile_.sequence], position);
-    s_.slots[t % 2][thread_] = static_cast<std::int32_t>(slot);
+    if (thread_ >= Tile::kTokens || position >= tile_.kv_length) return -1;
+    return static_cast<std::int32_t>(slot_of(a_.map, a_.map_row[tile_.sequence], position));
+  }
+  __device__ void set_slot(int t, std::int32_t slot) {
+    if (thread_ < Tile::kTokens) s_.slots[t % 2][thread_] = slot;
   }
 
   __device__ void load_queries() {

@@ -8,11 +8,13 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr int kChunk = 256;  // neighbouring tokens, a warp's work at a time
-constexpr int kMaxChunks = 1024;
+constexpr int kVectors = 4;             // of 8 neighbouring tokens, in flight in each lane
+constexpr int kChunk = kVectors * 256;  // neighbouring tokens, a warp's work at a time
+constexpr int kMaxChunks = 256;
 constexpr int kBins = 2048;
+constexpr float kBinsPerUnit = 64;  // of logits below the largest one
 constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kOne = 0x1p40f;  // probability 1 (of the likeliest token) in fixed point
+constexpr float kOne = 0x1p31f;  // probability 1 (of the likeliest token) in fixed point
 
 // __host__ mix64 of core/rng.h is constexpr, which the device may call only with a flag of nvcc's.
 __device__ std::uint64_t mix(std::uint64_t x) {
@@ -42,12 +44,10 @@ __device__ float logit_of(std::uint32_t key) {
 
 struct Shared {
   std::uint64_t chunks[kMaxChunks];
-  std::uint64_t bins[kBins];
+  std::uint32_t bins[3][kBins];  // sums of the weights' bits 0-13, 14-27 and 28-31: 32-bit atomics
   std::uint64_t warps[kWarps];
   std::uint64_t found;  // what a search hands to everyone
   std::uint64_t before;
-  std::uint64_t total;
-  int bad;
 };
 
 __device__ std::uint64_t warp_inclusive(std::uint64_t x) {
@@ -74,56 +74,42 @@ class Sampler {
         vocab_(a.vocab),
         chunks_((a.vocab + kChunk - 1) / kChunk) {}
 
-  // Fills `x` with this lane's 8 logits of a chunk and returns how many there are.
-  __device__ int load_chunk(int chunk, float (&x)[8]) const {
-    const int at = chunk * kChunk + lane() * 8;
-    if (at + 8 <= vocab_) {
-      load8(logits_ + at, x);
-      return 8;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (at + i < vocab_) x[i] = to_float(logits_[at + i]);
-    }
-    return ::max(0, vocab_ - at);
+  // visit(token, logit) for every token.
+  template <class Visit>
+  __device__ void for_each(const Visit& visit) const {
+    for (int c = warp(); c < chunks_; c += kWarps) visit_chunk(c, visit);
   }
 
-  // The likeliest token: its key in the high half, its complement in the low one. 0 where a logit
-  // is not finite.
-  __device__ std::uint64_t likeliest() {
-    std::uint64_t best = 0;
-    bool bad = false;
-    for (int c = warp(); c < chunks_; c += kWarps) {
-      float x[8];
-      const int n = load_chunk(c, x);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        if (i >= n) continue;
-        bad |= !isfinite(x[i]);
-        const auto token = static_cast<std::uint32_t>(c * kChunk + lane() * 8 + i);
-        const std::uint64_t packed = std::uint64_t{key_of(x[i])} << 32 | (0xffffffffu - token);
-        best = packed > best ? packed : best;
-      }
-    }
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const std::uint64_t other = __shfl_xor_sync(0xffffffffu, best, offset);
-      best = other > best ? other : best;
-    }
-    if (lane() == 0) s_.warps[warp()] = best;
-    bad = __syncthreads_or(bad);
-    best = s_.warps[0];
-    for (int w = 1; w < kWarps; ++w) best = s_.warps[w] > best ? s_.warps[w] : best;
-    __syncthreads();
-    return bad ? 0 : best;
+  // The largest logit; NaN where one is not finite.
+  __device__ float largest() {
+    float most = -INFINITY;
+    float zero = 0;  // NaN as soon as it has met something that is not finite
+    for_each([&](int, float x) {
+      most = fmaxf(most, x);
+      zero = fmaf(x, 0.0f, zero);
+    });
+    const std::uint64_t key = isnan(zero) ? ~0ULL : key_of(most);
+    const auto all = block_max(key);
+    return all == ~0ULL ? NAN : logit_of(static_cast<std::uint32_t>(all));
   }
 
-  // The sum of weight(key, x) over all tokens; the sums of chunks stay behind for find_token.
+  // The smallest token with this logit.
+  __device__ int first_with(float logit) {
+    std::uint32_t last = 0;  // complement of the token, so that the largest wins
+    for_each([&](int token, float x) {
+      if (x == logit) last = ::max(last, ~static_cast<std::uint32_t>(token));
+    });
+    return static_cast<int>(~static_cast<std::uint32_t>(block_max(last)));
+  }
+
+  // The sum of weight(logit) over all tokens; the sums of chunks stay behind for find_token.
   template <class Weight>
   __device__ std::uint64_t sum(const Weight& weight) {
     std::uint64_t mine = 0;
     for (int c = warp(); c < chunks_; c += kWarps) {
-      const std::uint64_t chunk = warp_sum(lane_sum(c, weight));
+      std::uint64_t chunk = 0;
+      visit_chunk(c, [&](int, float x) { chunk += weight(x); });
+      chunk = warp_sum(chunk);
       if (lane() == 0) s_.chunks[c] = chunk;
       mine += chunk;
     }
@@ -142,76 +128,65 @@ class Sampler {
     const int t = static_cast<int>(threadIdx.x);
     search(t < chunks_ ? s_.chunks[t] : 0, target, t);
     const auto chunk = static_cast<int>(s_.found);
-    const std::uint64_t rest = target - s_.before;
+    std::uint64_t before = s_.before;
     __syncthreads();
     if (warp() == 0) {
-      float x[8];
-      const int n = load_chunk(chunk, x);
-      const std::uint64_t own = lane_sum(chunk, weight);
-      std::uint64_t before = warp_inclusive(own) - own;
-      if (before < rest && rest <= before + own) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i >= n || before >= rest) continue;
-          before += weight(key_of(x[i]), x[i]);
-          if (before >= rest)
-            s_.found = static_cast<std::uint64_t>(chunk * kChunk + lane() * 8 + i);
+#pragma unroll 1
+      for (int v = 0; v < kVectors; ++v) {
+        const int at = chunk * kChunk + v * 256 + lane() * 8;
+        std::uint64_t own = 0;
+        visit_vector(at, [&](int, float x) { own += weight(x); });
+        const std::uint64_t inclusive = before + warp_inclusive(own);
+        std::uint64_t running = inclusive - own;
+        if (running < target && target <= inclusive) {
+          visit_vector(at, [&](int token, float x) {
+            const std::uint64_t next = running + weight(x);
+            if (running < target && target <= next) s_.found = static_cast<std::uint64_t>(token);
+            running = next;
+          });
         }
+        before = __shfl_sync(0xffffffffu, inclusive, 31);
       }
     }
     __syncthreads();
     return static_cast<int>(s_.found);
   }
 
-  // A place in the order of likelihood: among the tokens with this key, the one at which `rest` is
-  // reached.
+  // A place in the order of likelihood: among the tokens with this logit, the one at which `rest`
+  // is reached.
   struct Place {
-    std::uint32_t key;
+    float logit;
     std::uint64_t rest;
   };
 
   // The first token, in order of likelihood, up to which the weights reach `target` (1 .. their
-  // sum): the key digit by digit, from the weights of each digit's values.
+  // sum). By the weights of bins: first of the distance to the largest logit, where tokens spread
+  // well, then within one of those of the digits of the key.
   template <class Weight>
-  __device__ Place select(const Weight& weight, std::uint64_t target) {
+  __device__ Place select(const Weight& weight, float largest, std::uint64_t target) {
+    const auto bin_of = [&](float x) {
+      return static_cast<int>(fminf((largest - x) * kBinsPerUnit, kBins - 1.0f));
+    };
+    const int bin = select_bin(target, [&](float x, int& place) {
+      place = bin_of(x);
+      return weight(x);
+    });
     std::uint32_t known = 0;  // the digits found so far
     int shift = 32;
 #pragma unroll 1
     for (int digit = 0; digit < 3; ++digit) {
-      const int bits = digit < 2 ? 11 : 10;
-      const std::uint32_t mask = shift == 32 ? 0 : ~0u << shift;
-      shift -= bits;
-      for (int b = static_cast<int>(threadIdx.x); b < kBins; b += kThreads) s_.bins[b] = 0;
-      __syncthreads();
-      for (int c = warp(); c < chunks_; c += kWarps) {
-        float x[8];
-        const int n = load_chunk(c, x);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          if (i >= n) continue;
-          const std::uint32_t key = key_of(x[i]);
-          if ((key & mask) != known) continue;
-          const std::uint64_t w = weight(key, x[i]);
-          if (w == 0) continue;
-          atomicAdd(
-              reinterpret_cast<unsigned long long*>(&s_.bins[(key >> shift) & ((1u << bits) - 1)]),
-              static_cast<unsigned long long>(w));
-        }
-      }
-      __syncthreads();
-      // Thread t has the bins 2047 - 2 t and below it: the likeliest first.
-      const int high = kBins - 1 - 2 * static_cast<int>(threadIdx.x);
-      const std::uint64_t first = s_.bins[high];
-      search(first + s_.bins[high - 1], target, high);
-      const auto pair = static_cast<int>(s_.found);
-      const std::uint64_t upper = s_.bins[pair];
-      target -= s_.before;
-      const bool lower = target > upper;
-      if (lower) target -= upper;
-      known |= static_cast<std::uint32_t>(lower ? pair - 1 : pair) << shift;
-      __syncthreads();
+      const std::uint32_t mask = digit == 0 ? 0 : ~0u << shift;
+      const std::uint32_t digits = digit < 2 ? (1u << 11) - 1 : (1u << 10) - 1;
+      shift = digit < 2 ? shift - 11 : 0;
+      const int place = select_bin(target, [&](float x, int& to) -> std::uint64_t {
+        const std::uint32_t key = key_of(x);
+        if ((key & mask) != known || bin_of(x) != bin) return 0;
+        to = static_cast<int>(digits - (key >> shift & digits));
+        return weight(x);
+      });
+      known |= (digits - static_cast<std::uint32_t>(place)) << shift;
     }
-    return {known, target};
+    return {logit_of(known), target};
   }
 
  private:
@@ -229,16 +204,88 @@ class Sampler {
     return ptx::to_float(x);
   }
 
-  template <class Weight>
-  __device__ std::uint64_t lane_sum(int chunk, const Weight& weight) const {
-    float x[8];
-    const int n = load_chunk(chunk, x);
-    std::uint64_t sum = 0;
+  template <class Visit>
+  __device__ void visit_vector(int at, const Visit& visit) const {
+    if (at + 8 <= vocab_) {
+      float x[8];
+      load8(logits_ + at, x);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (i < n) sum += weight(key_of(x[i]), x[i]);
+      for (int i = 0; i < 8; ++i) visit(at + i, x[i]);
+    } else {
+      for (int token = at; token < vocab_; ++token) visit(token, to_float(logits_[token]));
     }
-    return sum;
+  }
+
+  // Several loads are in flight before the first visit.
+  template <class Visit>
+  __device__ void visit_chunk(int chunk, const Visit& visit) const {
+    constexpr int kInFlight = sizeof(T) == 2 ? kVectors : kVectors / 2;
+    const int at = chunk * kChunk + lane() * 8;
+    if ((chunk + 1) * kChunk > vocab_) {
+#pragma unroll 1
+      for (int v = 0; v < kVectors; ++v) visit_vector(at + v * 256, visit);
+      return;
+    }
+#pragma unroll 1
+    for (int first = 0; first < kVectors; first += kInFlight) {
+      uint4 raw[kInFlight][sizeof(T) / 2];
+#pragma unroll
+      for (int v = 0; v < kInFlight; ++v) {
+        const auto* from = reinterpret_cast<const uint4*>(logits_ + at + (first + v) * 256);
+#pragma unroll
+        for (std::size_t i = 0; i < sizeof(T) / 2; ++i) raw[v][i] = from[i];
+      }
+#pragma unroll
+      for (int v = 0; v < kInFlight; ++v) {
+        const T* x = reinterpret_cast<const T*>(raw[v]);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) visit(at + (first + v) * 256 + i, to_float(x[i]));
+      }
+    }
+  }
+
+  __device__ std::uint64_t block_max(std::uint64_t x) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+      x = ::max(x, __shfl_xor_sync(0xffffffffu, x, offset));
+    }
+    if (lane() == 0) s_.warps[warp()] = x;
+    __syncthreads();
+    for (int w = 0; w < kWarps; ++w) x = ::max(x, s_.warps[w]);
+    __syncthreads();
+    return x;
+  }
+
+  __device__ std::uint64_t weight_of_bin(int b) const {
+    return s_.bins[0][b] + (std::uint64_t{s_.bins[1][b]} << 14) +
+           (std::uint64_t{s_.bins[2][b]} << 28);
+  }
+
+  // The bin in which the running sum over bins reaches `target`, which becomes what is left of it
+  // there. contribution(logit, bin&) gives a token's weight (at most 2^31) and, unless that is 0,
+  // its bin.
+  template <class Contribution>
+  __device__ int select_bin(std::uint64_t& target, const Contribution& contribution) {
+    for (int b = static_cast<int>(threadIdx.x); b < 3 * kBins; b += kThreads)
+      (&s_.bins[0][0])[b] = 0;
+    __syncthreads();
+    for_each([&](int, float x) {
+      int bin = 0;
+      const auto w = static_cast<std::uint32_t>(contribution(x, bin));
+      const std::uint32_t parts[3] = {w & 0x3fff, w >> 14 & 0x3fff, w >> 28};
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        if (parts[i] > 0) atomicAdd(&s_.bins[i][bin], parts[i]);
+      }
+    });
+    __syncthreads();
+    const int first = 2 * static_cast<int>(threadIdx.x);
+    search(weight_of_bin(first) + weight_of_bin(first + 1), target, first);
+    int bin = static_cast<int>(s_.found);
+    target -= s_.before;
+    if (target > weight_of_bin(bin)) target -= weight_of_bin(bin++);
+    __syncthreads();
+    return bin;
   }
 
   // Over the threads' values in order: the thread at which the running sum reaches `target` leaves
@@ -275,63 +322,64 @@ __global__ void __launch_bounds__(kThreads)
   ptx::wait_for_earlier_kernels();
   const SamplingRow& row = a.row[blockIdx.x];
   Sampler<T> sampler(a, shared);
-  const std::uint64_t best = sampler.likeliest();
-  if (best == 0) {
+  const float largest = sampler.largest();
+  if (isnan(largest)) {
     if (threadIdx.x == 0) {
       a.token[blockIdx.x] = -1;
-      a.logprob[blockIdx.x] = __uint_as_float(0x7fffffffu);
+      if (a.logprob) a.logprob[blockIdx.x] = NAN;
     }
     return;
   }
-  const float largest = logit_of(static_cast<std::uint32_t>(best >> 32));
-  const auto fixed = [](float x) { return static_cast<std::uint64_t>(exp2f(x) * kOne); };
-  const auto unmodified = [&](std::uint32_t, float x) { return fixed((x - largest) * kLog2E); };
-  const std::uint64_t all = sampler.sum(unmodified);
-
-  std::uint32_t key = static_cast<std::uint32_t>(best >> 32);
-  auto token = static_cast<int>(0xffffffffu - static_cast<std::uint32_t>(best));
-  if (row.temperature > 0) {
+  const auto fixed = [](float log2) -> std::uint64_t {
+    return __float2uint_rz(ptx::exp2_fast(log2) * kOne);
+  };
+  int token = 0;
+  if (row.temperature == 0) {
+    token = sampler.first_with(largest);
+  } else {
     const auto scale = static_cast<float>(double{kLog2E} / row.temperature);
-    const auto mass = [&](std::uint32_t, float x) { return fixed((x - largest) * scale); };
+    const auto mass = [&](float x) { return fixed((x - largest) * scale); };
     const std::uint64_t uniform = uniform_bits(stream, row);
-    if (row.top_k <= 0 && row.top_p >= 1) {
-      const std::uint64_t sum = sampler.sum(mass);
-      token = sampler.find_token(mass, part_of(uniform, sum) + 1);
+    std::uint64_t kept = 0;   // mass of the tokens to draw from
+    float least = -INFINITY;  // logit of the last of them
+    const auto kept_mass = [&](float x) { return x >= least ? mass(x) : 0; };
+    if (row.top_k <= 0) {
+      kept = sampler.sum(mass);
     } else {
-      std::uint64_t kept = 0;  // mass of the tokens to draw from
-      if (row.top_k > 0) {
-        const auto one = [](std::uint32_t, float) { return std::uint64_t{1}; };
-        const auto last = sampler.select(
-            one, static_cast<std::uint64_t>(row.top_k < a.vocab ? row.top_k : a.vocab));
-        const auto above = [&](std::uint32_t k, float x) {
-          return k > last.key ? mass(k, x) : std::uint64_t{0};
-        };
-        kept = sampler.sum(above) + last.rest * mass(last.key, logit_of(last.key));
-      } else {
-        kept = sampler.sum(mass);
-      }
+      const auto last = sampler.select([](float) { return std::uint64_t{1}; }, largest,
+                                       static_cast<std::uint64_t>(::min(row.top_k, a.vocab)));
+      least = last.logit;
+      kept =
+          sampler.sum([&](float x) { return x > least ? mass(x) : 0; }) + last.rest * mass(least);
+    }
+    if (row.top_k <= 0 && row.top_p >= 1) {
+      token = sampler.find_token(mass, part_of(uniform, kept) + 1);
+    } else {
       if (row.top_p < 1) {
         const double wanted = ceil(row.top_p * static_cast<double>(kept));
         const std::uint64_t target =
             wanted < 1 ? 1 : ::min(kept, static_cast<std::uint64_t>(wanted));
-        const auto last = sampler.select(mass, target);
-        const std::uint64_t each = mass(last.key, logit_of(last.key));
+        const auto last = sampler.select(kept_mass, largest, target);
+        const std::uint64_t each = mass(last.logit);
+        least = last.logit;
         kept = target - last.rest + (last.rest + each - 1) / each * each;
       }
-      const auto drawn = sampler.select(mass, part_of(uniform, kept) + 1);
-      const std::uint64_t each = mass(drawn.key, logit_of(drawn.key));
-      const auto same = [&](std::uint32_t k, float) { return std::uint64_t{k == drawn.key}; };
+      const auto drawn = sampler.select(kept_mass, largest, part_of(uniform, kept) + 1);
+      const std::uint64_t each = mass(drawn.logit);
+      const auto same = [&](float x) { return std::uint64_t{x == drawn.logit}; };
       sampler.sum(same);
       token = sampler.find_token(same, (drawn.rest + each - 1) / each);
     }
-    const T x = (static_cast<const T*>(a.logits) + blockIdx.x * a.logits_stride)[token];
-    key = key_of(static_cast<float>(x));
   }
-  if (threadIdx.x == 0) {
-    a.token[blockIdx.x] = token;
-    a.logprob[blockIdx.x] = static_cast<float>(double{logit_of(key)} - double{largest} -
-                                               log(static_cast<double>(all) / double{kOne}));
+  if (a.logprob) {
+    const std::uint64_t all = sampler.sum([&](float x) { return fixed((x - largest) * kLog2E); });
+    if (threadIdx.x == 0) {
+      const T x = (static_cast<const T*>(a.logits) + blockIdx.x * a.logits_stride)[token];
+      a.logprob[blockIdx.x] = static_cast<float>(double{static_cast<float>(x)} - double{largest} -
+                                                 log(static_cast<double>(all) / double{kOne}));
+    }
   }
+  if (threadIdx.x == 0) a.token[blockIdx.x] = token;
 }
 
 }  // namespace

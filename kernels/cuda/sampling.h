@@ -2,8 +2,8 @@
 // same keyed random numbers (uniform_for) and the same order of ties, so that a step needs no
 // logits on the host.
 //
-// Probabilities are summed as fixed-point integers, exp((x - largest) / temperature) * 2^40 each:
-// exact and therefore the same in whatever order the threads come. Tokens below 2^-40 of the
+// Probabilities are summed as fixed-point integers, exp((x - largest) / temperature) * 2^31 each:
+// exact and therefore the same in whatever order the threads come. Tokens below 2^-31 of the
 // likeliest are never drawn. Against the CPU's doubles a draw differs only where the random number
 // falls within about 1e-6 of the boundary between two tokens.
 #pragma once
@@ -36,7 +36,7 @@ struct SamplingArgs {
   const SamplingRow* row;      // [rows]
   std::uint64_t seed;
   std::int32_t* token;  // [rows]; -1 where a logit is not finite (K or V nobody had written)
-  float* logprob;       // [rows], under the unmodified distribution; NaN likewise
+  float* logprob;       // [rows], under the unmodified distribution, NaN likewise; null: not wanted
 };
 
 void sample_tokens(const SamplingArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);

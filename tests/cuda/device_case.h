@@ -33,6 +33,9 @@ class DeviceArray {
   }
   explicit DeviceArray(std::span<const E> host) : DeviceArray(host.size()) {
     KVSTOW_CUDA(cudaMemcpy(get(), host.data(), host.size_bytes(), cudaMemcpyHostToDevice));
+    // From pageable memory the call may return before the last bytes have arrived, and a stream
+    // that does not wait for the default one would read what was there before.
+    KVSTOW_CUDA(cudaStreamSynchronize(nullptr));
   }
   explicit DeviceArray(const std::vector<E>& host) : DeviceArray(std::span<const E>(host)) {}
 

@@ -1,0 +1,163 @@
+// The small kernels of a layer at decode batches: their time beside a plain copy or read of the
+// bytes they must move. Inputs are warm, as their producers leave them, so the ruler is too.
+#include <cmath>
+#include <string>
+
+#include "bench/kernels_cuda/lab.h"
+#include "bench/kernels_cuda/plain.h"
+#include "kernels/cuda/cache_ops.h"
+#include "kernels/cuda/layers.h"
+#include "kernels/cuda/sampling.h"
+
+namespace kvstow::bench {
+namespace {
+
+using kernels::DType;
+namespace cuda = kernels::cuda;
+using cuda::testing::DeviceArray;
+
+constexpr int kLaunches = 512;
+
+template <class Launch>
+void run(benchmark::State& state, std::size_t bytes_read, std::size_t bytes_written,
+         const Launch& launch) {
+  for (auto _ : state) {
+    Lab& lab = Lab::get();
+    const ChainTime time =
+        time_chain(kLaunches, lab.stream, [&](int, cudaStream_t s) { launch(s); });
+    const std::size_t copied = (bytes_read + bytes_written) / 32 * 16;
+    auto* data = reinterpret_cast<unsigned char*>(lab.numbers(2 * copied));
+    const ChainTime copy = time_chain(kLaunches, lab.stream, [&](int, cudaStream_t s) {
+      plain_copy(data, data + copied, copied, lab.sms, s);
+    });
+    report(state, time);
+    state.counters["bytes"] = static_cast<double>(bytes_read + bytes_written);
+    state.counters["warm_copy_us"] = copy.median_us;
+    state.counters["over_warm_copy"] = time.median_us / copy.median_us;
+  }
+}
+
+struct Model {
+  const char* name;
+  int hidden;
+  int intermediate;
+  int heads;
+  int kv_heads;
+  int vocab;
+};
+constexpr Model kModels[] = {{"qwen3-0.6b", 1024, 3072, 16, 8, 151936},
+                             {"llama-3-8b", 4096, 14336, 32, 8, 128256}};
+
+void register_model(const Model& m, int rows) {
+  const auto add = [&](const char* kernel, const std::function<void(benchmark::State&)>& body) {
+    const std::string name = std::string(kernel) + "/" + m.name + "/" + std::to_string(rows);
+    benchmark::RegisterBenchmark(name.c_str(), body)
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Unit(benchmark::kMicrosecond);
+  };
+  const auto row_bytes = [=](int width) {
+    return 2 * static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
+  };
+  add("add_norm", [=](benchmark::State& state) {
+    std::uint16_t* x = Lab::get().numbers(4 * row_bytes(m.hidden));
+    std::uint16_t* residual = x + row_bytes(m.hidden) / 2;
+    DeviceArray<std::uint16_t> y(row_bytes(m.hidden) / 2);
+    run(state, 2 * row_bytes(m.hidden), 2 * row_bytes(m.hidden), [&](cudaStream_t s) {
+      cuda::add_norm({kernels::NormKind::rms_norm, rows, 1, m.hidden, x, m.hidden, x, nullptr,
+                      y.get(), m.hidden, 1e-6f, DType::f16},
+                     residual, s, cuda::Dependent::yes);
+    });
+  });
+  add("silu_mul", [=](benchmark::State& state) {
+    std::uint16_t* x = Lab::get().numbers(2 * row_bytes(m.intermediate));
+    DeviceArray<std::uint16_t> y(row_bytes(m.intermediate) / 2);
+    run(state, 2 * row_bytes(m.intermediate), row_bytes(m.intermediate), [&](cudaStream_t s) {
+      cuda::activation({kernels::ActivationKind::silu_mul, rows, m.intermediate, x,
+                        2 * m.intermediate, y.get(), m.intermediate, DType::f16},
+                       s, cuda::Dependent::yes);
+    });
+  });
+  add("qk_norm_rope_write", [=](benchmark::State& state) {
+    constexpr int kDim = 128;
+    constexpr int kPositions = 1024;
+    const std::int64_t stride = (m.heads + 2 * m.kv_heads) * kDim;
+    DeviceArray<std::uint16_t> qkv(static_cast<std::size_t>(rows * stride));
+    cuda::testing::fill_uniform(qkv.get(), qkv.size(), DType::f16, 1, 3, Lab::get().stream);
+    const kernels::KvLayout layout{1, m.kv_heads, kDim, rows, DType::f16};
+    DeviceArray<std::uint16_t> pool(static_cast<std::size_t>(layout.elements()));
+    std::vector<std::int64_t> slots;
+    std::vector<std::int32_t> position;
+    for (int r = 0; r < rows; ++r) {
+      slots.push_back(rows - 1 - r);
+      position.push_back(r * 37 % kPositions);
+    }
+    const DeviceArray<std::int64_t> on_slots(slots);
+    const DeviceArray<std::int32_t> on_position(position);
+    const DeviceArray<float> cosine(std::vector<float>(kPositions * kDim / 2, 0.8f));
+    const DeviceArray<float> sine(std::vector<float>(kPositions * kDim / 2, 0.6f));
+    const std::uint16_t* k = qkv.get() + m.heads * kDim;
+    run(state, row_bytes(static_cast<int>(stride)), row_bytes(static_cast<int>(stride)),
+        [&](cudaStream_t s) {
+          cuda::rotate_and_write({{{pool.get(), layout},
+                                   0,
+                                   rows,
+                                   k,
+                                   k + m.kv_heads * kDim,
+                                   stride,
+                                   stride,
+                                   on_slots.get(),
+                                   DType::f16},
+                                  m.heads,
+                                  qkv.get(),
+                                  stride,
+                                  k,
+                                  k,
+                                  1e-6f,
+                                  on_position.get(),
+                                  cosine.get(),
+                                  sine.get()},
+                                 s, cuda::Dependent::yes);
+        });
+  });
+  struct Decoding {
+    const char* name;
+    cuda::SamplingRow row;
+  };
+  for (const Decoding& d : {Decoding{"sample_greedy", {0, 1, 0, 0, 0, 0}},
+                            Decoding{"sample_temperature", {0.6, 1, 0, 0, 0, 0}},
+                            Decoding{"sample_top_k_20", {0.6, 1, 20, 0, 0, 0}},
+                            Decoding{"sample_top_p_095", {0.6, 0.95, 0, 0, 0, 0}},
+                            Decoding{"sample_top_k_20_p_095", {0.6, 0.95, 20, 0, 0, 0}}}) {
+    add(d.name, [=](benchmark::State& state) {
+      std::uint16_t* logits = Lab::get().numbers(row_bytes(m.vocab));
+      std::vector<cuda::SamplingRow> rows_of(static_cast<std::size_t>(rows), d.row);
+      for (int r = 0; r < rows; ++r) rows_of[static_cast<std::size_t>(r)].output_position = r;
+      const DeviceArray<cuda::SamplingRow> on_rows(rows_of);
+      DeviceArray<std::int32_t> token(rows_of.size());
+      DeviceArray<float> logprob(rows_of.size());
+      for (auto _ : state) {
+        const ChainTime time = time_chain(32, Lab::get().stream, [&](int, cudaStream_t s) {
+          cuda::sample_tokens({rows, m.vocab, logits, m.vocab, DType::f16, on_rows.get(), 7,
+                               token.get(), logprob.get()},
+                              s, cuda::Dependent::yes);
+        });
+        const ChainTime read = Lab::get().plain_read(row_bytes(m.vocab));
+        report(state, time);
+        state.counters["bytes"] = static_cast<double>(row_bytes(m.vocab));
+        state.counters["read_us"] = read.median_us;
+        state.counters["over_read"] = time.median_us / read.median_us;
+      }
+    });
+  }
+}
+
+}  // namespace
+
+void register_layer_benchmarks() {
+  for (const Model& m : kModels) {
+    for (const int rows : {1, 32, 256}) register_model(m, rows);
+  }
+}
+
+}  // namespace kvstow::bench
