@@ -64,7 +64,8 @@ def interval(samples):
 
 def mean_estimate(values, name):
     """Mean over seeds of one number per seed."""
-    values = np.asarray([v for v in values if v is not None], dtype=float)
+    # Sorted, so that the interval does not depend on the order in which rows were found.
+    values = np.sort(np.asarray([v for v in values if v is not None], dtype=float))
     if values.size == 0:
         return missing("no run reports it")
     if values.size == 1:

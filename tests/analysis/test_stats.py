@@ -77,6 +77,12 @@ class Bootstrap(unittest.TestCase):
         values = list(range(10))
         self.assertEqual(stats.mean_estimate(values, "a"), stats.mean_estimate(values, "a"))
 
+    def test_the_order_of_rows_does_not_matter(self):
+        values = [3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 7.0, 8.0, 6.0, 0.0]
+        self.assertEqual(
+            stats.mean_estimate(values, "x"), stats.mean_estimate(values[::-1], "x")
+        )
+
     def test_few_seeds_are_enumerated(self):
         weights = stats.resample_weights(3, "any")
         self.assertEqual(weights.shape, (27, 3))
