@@ -1,141 +1,16 @@
 // Decode attention: every cell of the anchors (three models, five batches, five contexts), a group
 // of 8, ragged batches, with and without programmatic dependent launch, and the two maps in pairs.
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <string>
 
-#include "bench/kernels_cuda/lab.h"
-#include "core/rng.h"
-#include "kernels/cuda/decode_attention.h"
+#include "bench/kernels_cuda/decode_case.h"
 
 namespace kvstow::bench {
 namespace {
 
-using kernels::AffineMap;
-using kernels::BlockTableMap;
-using kernels::DecodeAttentionArgs;
-using kernels::DType;
-using kernels::KvLayout;
 namespace cuda = kernels::cuda;
-using cuda::testing::DeviceArray;
 
 constexpr int kBlockTokens = 16;
-
-// One step of decoding: rows of the given lengths, pages in random order, one layer per launch.
-class DecodeCase {
- public:
-  DecodeCase(const ModelShape& m, const std::vector<std::int32_t>& lengths, int block_tokens)
-      : model(m), rows(static_cast<int>(lengths.size())) {
-    Lab& lab = Lab::get();
-    const std::int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
-    const int longest = *std::max_element(lengths.begin(), lengths.end());
-    bytes = static_cast<std::size_t>(4 * tokens * m.kv_heads * m.head_dim);
-    launches = chain_launches(static_cast<double>(bytes));
-    std::int64_t blocks = 0;
-    std::int64_t stride = 0;
-    for (const std::int32_t l : lengths) {
-      blocks += ceil_div(l, block_tokens);
-      stride = std::max(stride, ceil_div(l, block_tokens));
-    }
-    layout = {launches, m.kv_heads, m.head_dim, blocks * block_tokens, DType::f16};
-    pool = lab.numbers(static_cast<std::size_t>(layout.elements()) * 2);
-    std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    RandomStream random(5, "pages");
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-    }
-    std::vector<std::int32_t> table(static_cast<std::size_t>(rows * stride), -1);
-    std::vector<std::int64_t> starts;
-    std::vector<std::int32_t> map_rows(lengths.size());
-    std::vector<std::int32_t> stable(lengths);
-    std::iota(map_rows.begin(), map_rows.end(), 0);
-    std::size_t used = 0;
-    for (int r = 0; r < rows; ++r) {
-      starts.push_back(static_cast<std::int64_t>(used) * block_tokens);
-      for (std::int64_t i = 0; i < ceil_div(lengths[r], block_tokens); ++i) {
-        table[static_cast<std::size_t>(r * stride + i)] = order[used++];
-      }
-      stable[r] = std::max(0, lengths[r] - 1);  // the step's own token is written by this step
-    }
-    ids = DeviceArray<std::int32_t>(table);
-    firsts = DeviceArray<std::int64_t>(starts);
-    map_row = DeviceArray<std::int32_t>(map_rows);
-    length = DeviceArray<std::int32_t>(lengths);
-    stable_length = DeviceArray<std::int32_t>(stable);
-    table_map = {ids.get(), stride, block_tokens};
-    affine_map = {firsts.get()};
-    const std::size_t width = static_cast<std::size_t>(m.heads * m.head_dim);
-    q = DeviceArray<std::uint16_t>(rows * width);
-    out = DeviceArray<std::uint16_t>(rows * width);
-    cuda::testing::fill_uniform(q.get(), q.size(), DType::f16, 1.5f, 23, lab.stream);
-    schedule = cuda::decode_schedule(rows, longest, m.heads, layout, lab.sms);
-    workspace = DeviceArray<unsigned char>(static_cast<std::size_t>(schedule.workspace.bytes));
-    workspace.fill_bytes(0);
-    cuda::plan_decode_attention(schedule, length.get(), rows, workspace.get(), lab.stream);
-    KVSTOW_CUDA(cudaStreamSynchronize(lab.stream));
-  }
-
-  template <class Map>
-  DecodeAttentionArgs<Map> args(const Map& map, int layer) const {
-    const std::int64_t width = std::int64_t{model.heads} * model.head_dim;
-    return {{pool, layout},
-            layer,
-            map,
-            rows,
-            model.heads,
-            q.get(),
-            width,
-            out.get(),
-            width,
-            map_row.get(),
-            length.get(),
-            stable_length.get(),
-            1 / std::sqrt(static_cast<float>(model.head_dim)),
-            DType::f16};
-  }
-
-  template <class Map>
-  void launch(const Map& map, int layer, cuda::Dependent dependent, cudaStream_t stream) const {
-    cuda::decode_attention(args(map, layer), schedule, workspace.get(), stream, dependent);
-  }
-
-  // Relative L2 of the last layer's first rows against double precision, outputs poisoned before.
-  template <class Map>
-  double error(const Map& map) {
-    out.fill_bytes(0xff);
-    launch(map, launches - 1, cuda::Dependent::no, Lab::get().stream);
-    KVSTOW_CUDA(cudaStreamSynchronize(Lab::get().stream));
-    auto a = args(map, launches - 1);
-    a.rows = std::min(rows, 4);
-    const int longest = static_cast<int>(table_map.stride) * table_map.block_tokens;
-    const std::size_t count = static_cast<std::size_t>(a.rows) * model.heads * model.head_dim;
-    DeviceArray<double> scratch(static_cast<std::size_t>(a.rows) * model.heads * longest);
-    DeviceArray<double> reference(count);
-    cuda::testing::decode_in_double(a, longest, scratch.get(), reference.get(), nullptr);
-    KVSTOW_CUDA(cudaDeviceSynchronize());
-    return cuda::testing::relative_l2(out.get(), DType::f16, reference.get(), count);
-  }
-
-  ModelShape model;
-  int rows;
-  std::size_t bytes = 0;
-  int launches = 0;
-  KvLayout layout{};
-  std::uint16_t* pool = nullptr;
-  DeviceArray<std::int32_t> ids;
-  DeviceArray<std::int64_t> firsts;
-  DeviceArray<std::int32_t> map_row;
-  DeviceArray<std::int32_t> length;
-  DeviceArray<std::int32_t> stable_length;
-  DeviceArray<std::uint16_t> q;
-  DeviceArray<std::uint16_t> out;
-  DeviceArray<unsigned char> workspace;
-  BlockTableMap table_map{};
-  AffineMap affine_map{};
-  cuda::DecodeSchedule schedule{};
-};
 
 void check(benchmark::State& state, double error) {
   state.counters["relative_l2"] = error;
