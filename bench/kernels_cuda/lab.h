@@ -56,5 +56,6 @@ void register_decode_benchmarks();
 void register_prefill_benchmarks();
 void register_cache_benchmarks();
 void register_layer_benchmarks();
+void register_museum_benchmarks();
 
 }  // namespace kvstow::bench
