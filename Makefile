@@ -9,12 +9,14 @@ OUT ?= out
 SUITE := $(sort $(foreach f,paper beyond real,$(wildcard bench/experiments/$(f)/*.yaml)))
 KVSTOW := build/release/bench/kvstow/kvstow
 
-.PHONY: help reproduce record test smoke soak bench kvstow format setup clean
+.PHONY: help reproduce record test cuda-check cuda-record cuda-kernels smoke soak bench kvstow format setup clean
 
 help:
 	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
 	@echo "make record      keep the scoreboard of the last make reproduce under results/paper"
 	@echo "make test        every test under sanitizers, then the smoke experiment and verify in release"
+	@echo "make cuda-check  compiles the CUDA kernels: warnings, spills and more registers are errors (no GPU needed)"
+	@echo "make cuda-record keeps their registers and spills as they are now"
 	@echo "make soak        millions of random operations on every allocator, invariants checked"
 	@echo "make bench       micro-benchmarks of allocators and CPU kernels (Google Benchmark)"
 	@echo "make format      clang-format over all sources"
@@ -38,6 +40,15 @@ test: smoke
 	cmake --preset dev > /dev/null
 	cmake --build --preset dev --parallel $(JOBS)
 	ctest --preset dev --parallel $(JOBS)
+
+# Needs nvcc, no GPU.
+cuda-check: cuda-kernels
+	python3 tests/cuda/check_registers.py build/cuda
+cuda-record: cuda-kernels
+	python3 tests/cuda/check_registers.py build/cuda --record
+cuda-kernels: setup
+	cmake --preset cuda > /dev/null
+	cmake --build --preset cuda --target kvstow_kernels_cuda --parallel $(JOBS)
 
 smoke: kvstow
 	rm -rf $(OUT)/smoke
