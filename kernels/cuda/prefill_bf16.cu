@@ -1,4 +1,4 @@
-#include "kernels/cuda/prefill_attention.cuh"
+#include "kernels/cuda/prefill_bodies.cuh"
 
 namespace kvstow::kernels::cuda {
 KVSTOW_PREFILL_BODIES(__nv_bfloat16);

@@ -65,6 +65,15 @@ __device__ __forceinline__ void barrier_arrive(std::uint32_t bar) {
                : "memory");
 }
 
+// An arrival; the phase also waits for `bytes` of bulk copies.
+__device__ __forceinline__ void barrier_expect(std::uint32_t bar, int bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("{\n.reg .b64 t;\nmbarrier.arrive.expect_tx.shared.b64 t, [%0], %1;\n}" ::"r"(bar),
+               "r"(bytes)
+               : "memory");
+#endif
+}
+
 __device__ __forceinline__ void barrier_wait(std::uint32_t bar, std::uint32_t phase) {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
@@ -91,6 +100,11 @@ __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Arrives without waiting at a barrier where others do.
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 // --- Copies to shared memory --------------------------------------------------------------------
 
 // 16 bytes past L1, to an address in shared memory; L2 fetches the whole 128-byte line at once.
@@ -104,6 +118,19 @@ __device__ __forceinline__ void copy16_async_or_zero(std::uint32_t shared, const
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
+}
+
+// A box of a tensor map (its first element's coordinates) to shared memory, by the copy engine; its
+// bytes count towards what `bar` expects.
+__device__ __forceinline__ void copy_box(std::uint32_t shared, const void* tensor_map, int x0, int x1,
+                                         int x2, int x3, std::uint32_t bar) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared),
+      "l"(tensor_map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(bar)
+      : "memory");
+#endif
 }
 
 // One arrival on `bar` once this thread's copies so far have landed.

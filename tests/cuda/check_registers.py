@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fails where a kernel spills or takes more registers than recorded: no GPU needed.
+"""Fails where a kernel spills, takes more registers than recorded, or has its wgmma serialised by
+the compiler: no GPU needed.
 
     tests/cuda/check_registers.py build/cuda             compares with registers.csv beside this file
     tests/cuda/check_registers.py build/cuda --record    writes it anew
@@ -79,7 +80,8 @@ def main():
     build = pathlib.Path(sys.argv[1])
     built = list(objects(build))
     compiler = release(built[0][1])
-    found = bodies("".join(o.with_name(o.name + ".ptxas").read_text() for o, _ in built))
+    report = "".join(o.with_name(o.name + ".ptxas").read_text() for o, _ in built)
+    found = bodies(report)
     found = dict(sorted(zip(readable(found), found.values())))
     if "--record" in sys.argv:
         with RECORD.open("w", newline="") as out:
@@ -91,6 +93,7 @@ def main():
         return 0
     recorded_by, limits = recorded()
     wrong = findings(found, limits, compiler == recorded_by)
+    wrong += [line for line in report.splitlines() if "Performance Loss" in line]
     new = [name for name in found if name not in limits]
     print(f"{len(found)} bodies, {len(new)} not recorded, nvcc {compiler} (recorded with {recorded_by})")
     if wrong:

@@ -1,4 +1,4 @@
-// The body of prefill attention: mma.sync, one block per 128 query rows of one head.
+// The body of prefill attention for every GPU: mma.sync, one block per 128 query rows of one head.
 //
 //            64 tokens at an absolute position
 //           +----------------+                 every warp: 32 rows (16 at head_dim 256), all 64
@@ -11,41 +11,12 @@
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/prefill_tile.cuh"
 
 namespace kvstow::kernels::cuda {
 
-// Query tile t, of all sequences. Sequence s owns the tiles from row_begin[s] / kRows + s up to its
-// successor's first: at least as many as its rows need, found without a prefix sum.
-struct QueryTile {
-  int sequence;
-  int row;        // first
-  int rows;       // at most kRows; none in a superfluous tile
-  int position;   // of the first row
-  int kv_length;  // tokens in the cache, this sequence's new ones included
-
-  template <class Map>
-  __device__ static QueryTile find(const PrefillAttentionArgs<Map>& a, int tile, int tile_rows) {
-    int low = 0;
-    int high = a.sequences;
-    while (high - low > 1) {
-      const int middle = (low + high) / 2;
-      if (a.row_begin[middle] / tile_rows + middle <= tile) {
-        low = middle;
-      } else {
-        high = middle;
-      }
-    }
-    const int begin = a.row_begin[low];
-    const int end = a.row_begin[low + 1];
-    const int skipped = (tile - (begin / tile_rows + low)) * tile_rows;
-    const int first = a.first[low];
-    return {low, begin + skipped, ::min(tile_rows, end - begin - skipped), first + skipped,
-            first + end - begin};
-  }
-};
-
 template <int kDim>
-struct PrefillTile {
+struct MmaTile {
   static constexpr int kRowTiles = kDim <= 128 ? 2 : 1;  // of 16 rows, in each warp
   static constexpr int kWarps = kDim <= 128 ? 4 : 8;
   static constexpr int kThreads = kWarps * 32;
@@ -64,25 +35,15 @@ struct PrefillTile {
   };
 };
 
-// With 32-bit division.
-__device__ inline std::int64_t slot_of(const AffineMap& map, std::int64_t row, int position) {
-  return map.slot(row, position);
-}
-__device__ inline std::int64_t slot_of(const BlockTableMap& map, std::int64_t row, int position) {
-  const auto block = static_cast<unsigned>(map.block_tokens);
-  const unsigned at = static_cast<unsigned>(position);
-  return std::int64_t{map.ids[row * map.stride + at / block]} * block + at % block;
-}
-
 template <class T, int kDim, class Map>
-class PrefillBody {
+class MmaBody {
  public:
-  using Tile = PrefillTile<kDim>;
+  using Tile = MmaTile<kDim>;
   using Shared = typename Tile::Shared;
   static constexpr int kMs = Tile::kRowTiles;
   static constexpr int kSteps = kDim / 16;
 
-  __device__ PrefillBody(const PrefillAttentionArgs<Map>& a, Shared& s, int head)
+  __device__ MmaBody(const PrefillAttentionArgs<Map>& a, Shared& s, int head)
       : a_(a),
         s_(s),
         tile_(s.tile),
@@ -318,65 +279,37 @@ class PrefillBody {
 };
 
 template <class T, int kDim, class Map>
-__global__ void __launch_bounds__(PrefillTile<kDim>::kThreads, PrefillTile<kDim>::kBlocks)
-    prefill_kernel(const __grid_constant__ PrefillAttentionArgs<Map> a) {
+__global__ void __launch_bounds__(MmaTile<kDim>::kThreads, MmaTile<kDim>::kBlocks)
+    prefill_mma_kernel(const __grid_constant__ PrefillAttentionArgs<Map> a) {
   extern __shared__ __align__(16) unsigned char memory[];
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
-  auto& shared = *reinterpret_cast<typename PrefillTile<kDim>::Shared*>(memory);
+  auto& shared = *reinterpret_cast<typename MmaTile<kDim>::Shared*>(memory);
   if (threadIdx.x == 0) {
     // The last rows of a prompt read the longest contexts: they go first.
     const int index = static_cast<int>(gridDim.y - 1 - blockIdx.y);
-    shared.tile = QueryTile::find(a, index, PrefillTile<kDim>::kRows);
+    shared.tile = QueryTile::find(a, index, MmaTile<kDim>::kRows);
   }
   __syncthreads();
   if (shared.tile.rows <= 0) return;
-  PrefillBody<T, kDim, Map>(a, shared, static_cast<int>(blockIdx.x)).run();
+  MmaBody<T, kDim, Map>(a, shared, static_cast<int>(blockIdx.x)).run();
 }
 
 template <class T, int kDim, class Map>
-void launch_prefill_body(const PrefillAttentionArgs<Map>& a, int rows, cudaStream_t stream,
-                         Dependent dependent) {
-  using Tile = PrefillTile<kDim>;
+void launch_prefill_mma(const PrefillAttentionArgs<Map>& a, int rows, cudaStream_t stream,
+                        Dependent dependent) {
+  using Tile = MmaTile<kDim>;
   constexpr int kShared = static_cast<int>(sizeof(typename Tile::Shared));
   static const cudaError_t allowed = cudaFuncSetAttribute(
-      prefill_kernel<T, kDim, Map>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+      prefill_mma_kernel<T, kDim, Map>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   KVSTOW_CUDA(allowed);
   const auto tiles = static_cast<unsigned>(rows / Tile::kRows + a.sequences);
-  launch("prefill_attention", prefill_kernel<T, kDim, Map>,
+  launch("prefill_attention", prefill_mma_kernel<T, kDim, Map>,
          {.grid = dim3(static_cast<unsigned>(a.heads), tiles),
           .block = Tile::kThreads,
           .shared_bytes = kShared,
           .dependent = dependent == Dependent::yes},
          stream, a);
 }
-
-// One dtype's bodies; each dtype is a source file of its own.
-template <class T, class Map>
-void launch_prefill(const PrefillAttentionArgs<Map>& a, int rows, cudaStream_t stream,
-                    Dependent dependent) {
-  switch (a.pool.layout.head_dim) {
-    case 64:
-      return launch_prefill_body<T, 64>(a, rows, stream, dependent);
-    case 80:
-      return launch_prefill_body<T, 80>(a, rows, stream, dependent);
-    case 96:
-      return launch_prefill_body<T, 96>(a, rows, stream, dependent);
-    case 128:
-      return launch_prefill_body<T, 128>(a, rows, stream, dependent);
-    case 256:
-      return launch_prefill_body<T, 256>(a, rows, stream, dependent);
-    default:
-      throw std::invalid_argument("prefill_attention: head_dim " +
-                                  std::to_string(a.pool.layout.head_dim) +
-                                  " has no body (64, 80, 96, 128, 256)");
-  }
-}
-
-#define KVSTOW_PREFILL_BODIES(T)                                                                 \
-  template void launch_prefill<T>(const PrefillAttentionArgs<AffineMap>&, int, cudaStream_t,     \
-                                  Dependent);                                                    \
-  template void launch_prefill<T>(const PrefillAttentionArgs<BlockTableMap>&, int, cudaStream_t, \
-                                  Dependent)
 
 }  // namespace kvstow::kernels::cuda
