@@ -16,21 +16,23 @@ namespace kvstow::kernels::cuda::museum {
 // ... 256 tokens. max_length: no row is longer (it sizes the logits; 56,000 fit).
 //
 // Faithful: 128 threads; four warps take blocks in turn and read the id of each as they come to it;
-// 32 / block_tokens lanes share a token of K (a lane has several where a block exceeds 32); logits
-// and sums in fp32; the warps' outputs are added through shared memory.
+// a warp has up to 16 tokens of K in flight, so that small blocks leave it idle; logits and sums in
+// fp32; the warps' outputs are added through shared memory.
 // Not: K and V lie as everywhere in this laboratory, [slot][head][dim], instead of K as
-// [block][head][dim / 8][token][8] and V as [block][head][dim][token]. So a token of K is read as
-// consecutive 16-byte vectors by its lanes, and a token of V by 16 lanes instead of a dimension of
-// many tokens by one lane. Probabilities stay fp32 (there they were rounded to f16).
+// [block][head][dim / 8][token][8] and V as [block][head][dim][token]. There 32 / block_tokens
+// lanes had a token each and a warp's loads were consecutive; here 16 lanes read one token's
+// consecutive bytes (with the lanes dealt as there, blocks from 16 on took up to twice as long).
+// Probabilities stay fp32 (there they were rounded to f16).
 void paper_2023_decode(const DecodeAttentionArgs<BlockTableMap>&, int max_length,
                        cudaStream_t stream);
 
 // FasterTransformer's masked multi-head attention: K and V of a row are contiguous. 64, 128 or 256
-// threads by max_length (below 32, below 2048, from there), with 4, 2 or 1 of them for a token of
-// K and 16 for a token of V, tokens dealt to all threads of the block in turn.
+// threads by max_length (below 32, below 2048, from there), tokens dealt to all of them in turn;
+// each has 4, 8 or 16 loads of K in flight and one of V.
 //
-// Not faithful: the layout, as above; the new token's K and V are read from the cache like the rest
-// (there the kernel also wrote them, after bias and rotation).
+// Not faithful: the layout and so the lanes of a token of K, as above (there 4, 2 or 1); the new
+// token's K and V are read from the cache like the rest (there the kernel also wrote them, after
+// bias and rotation).
 void faster_transformer_decode(const DecodeAttentionArgs<AffineMap>&, int max_length,
                                cudaStream_t stream);
 

@@ -1,3 +1,4 @@
+
 #include "kernels/cuda/museum/museum.h"
 #include "kernels/cuda/museum/museum_launch.h"
 #include "kernels/cuda/museum/two_pass.cuh"
@@ -11,34 +12,38 @@ constexpr int kWarps = kThreads / 32;
 template <int kBlockTokens>
 __global__ void __launch_bounds__(kThreads)
     paper_2023_kernel(const DecodeAttentionArgs<BlockTableMap> a) {
-  constexpr int kLanes = kBlockTokens < 32 ? 32 / kBlockTokens : 1;  // of a token of K
-  constexpr int kKeys = 32 / kLanes;                                 // of one step of a warp
-  constexpr int kValues = 32 / kValueLanes;
+  constexpr int kAtOnce = 32 / kLanes;  // tokens
+  constexpr int kDepth = kBlockTokens < 2 * kAtOnce ? 1
+                         : kBlockTokens < 16        ? kBlockTokens / kAtOnce
+                                                    : 8;
   extern __shared__ float logits[];
   const int head = static_cast<int>(blockIdx.x);
   const int row = static_cast<int>(blockIdx.y);
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = static_cast<int>(threadIdx.x) % 32 / kLanes;
   const int length = a.length[row];
   const int blocks = (length + kBlockTokens - 1) / kBlockTokens;
   const std::int32_t* ids = a.map.ids + a.map_row[row] * a.map.stride;
   const std::int64_t slot_stride = a.pool.layout.slot_stride();
 
-  const QueryPart<kLanes> q(
-      static_cast<const __half*>(a.q) + row * a.q_stride + std::int64_t{head} * kHeadDim,
-      lane % kLanes);
+  const Query q(a, row, head);
   const __half* keys = part_of(a, 0, head);
   float largest = -INFINITY;
   for (int b = warp; b < blocks; b += kWarps) {
-    const std::int64_t first = std::int64_t{ids[b]} * kBlockTokens;
-#pragma unroll 1
-    for (int t = lane / kLanes; t < kBlockTokens; t += kKeys) {
-      const int position = b * kBlockTokens + t;
-      const bool valid = position < length;
-      const float logit = a.scale * q.dot(keys + (first + t) * slot_stride, lane % kLanes, valid);
-      if (valid) {
-        if (lane % kLanes == 0) logits[position] = logit;
-        largest = fmaxf(largest, logit);
+    const __half* block = keys + std::int64_t{ids[b]} * kBlockTokens * slot_stride;
+    const int tokens = ::min(kBlockTokens, length - b * kBlockTokens);
+    for (int first = 0; first < tokens; first += kDepth * kAtOnce) {
+      float logit[kDepth];
+      q.dot(logit, [&](int i) {
+        const int t = first + i * kAtOnce + group;
+        return t < tokens ? block + t * slot_stride : nullptr;
+      });
+#pragma unroll
+      for (int i = 0; i < kDepth; ++i) {
+        const int t = first + i * kAtOnce + group;
+        if (t >= tokens) continue;
+        if (threadIdx.x % kLanes == 0) logits[b * kBlockTokens + t] = logit[i];
+        largest = fmaxf(largest, logit[i]);
       }
     }
   }
@@ -48,17 +53,14 @@ __global__ void __launch_bounds__(kThreads)
   const __half* values = part_of(a, 1, head);
   ValueSum sum;
   for (int b = warp; b < blocks; b += kWarps) {
-    const std::int64_t first = std::int64_t{ids[b]} * kBlockTokens;
-#pragma unroll 8
-    for (int t = lane / kValueLanes; t < kBlockTokens; t += kValues) {
-      const int position = b * kBlockTokens + t;
-      if (position < length) {
-        sum.add(values + (first + t) * slot_stride, lane % kValueLanes, logits[position]);
-      }
+    const __half* block = values + std::int64_t{ids[b]} * kBlockTokens * slot_stride;
+    const int tokens = ::min(kBlockTokens, length - b * kBlockTokens);
+#pragma unroll kDepth
+    for (int t = group; t < tokens; t += kAtOnce) {
+      sum.add(block + t * slot_stride, logits[b * kBlockTokens + t]);
     }
   }
-  sum.write<kThreads>(static_cast<__half*>(a.out) + row * a.out_stride +
-                      std::int64_t{head} * kHeadDim);
+  sum.write<kThreads>(a, row, head);
 }
 
 template <int kBlockTokens>

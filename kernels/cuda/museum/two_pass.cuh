@@ -1,5 +1,5 @@
-// What the kernels of 2023 have in common: dot products by a few lanes for each token, a softmax
-// over logits in shared memory, and values added up by 16 lanes for each token.
+// What the kernels of 2023 have in common: dot products and sums of values by 16 lanes for each
+// token, which together read its 256 consecutive bytes, and a softmax in shared memory between.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -7,58 +7,60 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cuda/elements.cuh"
+
 namespace kvstow::kernels::cuda::museum {
 
 constexpr int kHeadDim = 128;
-constexpr int kValueLanes = kHeadDim / 8;  // of a token of V, 16 bytes each
+constexpr int kLanes = kHeadDim / 8;  // of a token: 16 bytes each
 
-// The part of q that one of kLanes neighbouring lanes multiplies: vectors of at most 16 bytes, the
-// lanes' side by side.
-template <int kLanes>
-class QueryPart {
+// Where one layer's K or V of a query head's K/V head begins.
+template <class Args>
+__device__ const __half* part_of(const Args& a, int part, int head) {
+  const KvLayout& layout = a.pool.layout;
+  const int kv_head = head / (a.heads / layout.kv_heads);
+  return static_cast<const __half*>(a.pool.data) + layout.part_offset(a.layer, part) +
+         std::int64_t{kv_head} * kHeadDim;
+}
+
+// A lane's eighth of q, with the scale.
+class Query {
  public:
-  __device__ QueryPart(const __half* q, int lane) { load(q, lane, q_); }
+  template <class Args>
+  __device__ Query(const Args& a, int row, int head) : lane_(threadIdx.x % kLanes) {
+    load8(static_cast<const __half*>(a.q) + row * a.q_stride + head * kHeadDim + lane_ * 8, q_);
+#pragma unroll
+    for (float& x : q_) x *= a.scale;
+  }
 
-  // q . k in every one of the lanes. `valid` is the same in all of them; k is not read without it.
-  __device__ float dot(const __half* k, int lane, bool valid) const {
-    Vector part[kVectors];
-    float sum = 0;
-    if (valid) {
-      load(k, lane, part);
+  // The logits of kDepth tokens, in each of the 16 lanes; key(i) is the K of one, or null. All
+  // loads are in flight together.
+  template <int kDepth, class Key>
+  __device__ void dot(float (&logit)[kDepth], const Key& key) const {
+    uint4 raw[kDepth];
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
+    for (int i = 0; i < kDepth; ++i) {
+      const __half* k = key(i);
+      raw[i] = k ? reinterpret_cast<const uint4*>(k)[lane_] : uint4{};
+    }
 #pragma unroll
-        for (int i = 0; i < kPairs; ++i) {
-          const float2 a = __half22float2(q_[v].pair[i]);
-          const float2 b = __half22float2(part[v].pair[i]);
-          sum = fmaf(a.x, b.x, sum);
-          sum = fmaf(a.y, b.y, sum);
-        }
+    for (int i = 0; i < kDepth; ++i) {
+      float k[8];
+      load8(reinterpret_cast<const __half*>(&raw[i]), k);
+      float sum = 0;
+#pragma unroll
+      for (int d = 0; d < 8; ++d) sum = fmaf(q_[d], k[d], sum);
+#pragma unroll
+      for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
       }
+      logit[i] = sum;
     }
-#pragma unroll
-    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
-      sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-    }
-    return sum;
   }
 
  private:
-  static constexpr int kElements = kHeadDim / kLanes < 8 ? kHeadDim / kLanes : 8;
-  static constexpr int kPairs = kElements / 2;
-  static constexpr int kVectors = kHeadDim / (kLanes * kElements);
-  struct alignas(2 * kElements) Vector {
-    __half2 pair[kPairs];
-  };
-
-  __device__ static void load(const __half* from, int lane, Vector (&to)[kVectors]) {
-#pragma unroll
-    for (int v = 0; v < kVectors; ++v) {
-      to[v] = reinterpret_cast<const Vector*>(from)[v * kLanes + lane];
-    }
-  }
-
-  Vector q_[kVectors];
+  unsigned lane_;
+  float q_[8];
 };
 
 // The sum or the maximum over the block, in every thread.
@@ -95,46 +97,34 @@ __device__ void softmax(float* logits, int length, float largest) {
 }
 
 // A lane's eight dimensions of the output.
-struct ValueSum {
-  float sum[8] = {};
-
-  __device__ void add(const __half* v, int lane, float p) {
-    const uint4 raw = reinterpret_cast<const uint4*>(v)[lane];
-    const auto* pair = reinterpret_cast<const __half2*>(&raw);
+class ValueSum {
+ public:
+  __device__ void add(const __half* v, float p) {
+    float x[8];
+    load8(v + threadIdx.x % kLanes * 8, x);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 x = __half22float2(pair[i]);
-      sum[2 * i] = fmaf(p, x.x, sum[2 * i]);
-      sum[2 * i + 1] = fmaf(p, x.y, sum[2 * i + 1]);
-    }
+    for (int d = 0; d < 8; ++d) sum_[d] = fmaf(p, x[d], sum_[d]);
   }
 
-  // Adds up what all threads of the block have and writes one head.
-  template <int kThreads>
-  __device__ void write(__half* out) const {
-    __shared__ float parts[kThreads / kValueLanes][kHeadDim];
+  // Adds up what all threads of the block have and writes the head.
+  template <int kThreads, class Args>
+  __device__ void write(const Args& a, int row, int head) const {
+    __shared__ float parts[kThreads / kLanes][kHeadDim];
     const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      parts[thread / kValueLanes][thread % kValueLanes * 8 + i] = sum[i];
-    }
+    for (int d = 0; d < 8; ++d) parts[thread / kLanes][thread % kLanes * 8 + d] = sum_[d];
     __syncthreads();
+    __half* out = static_cast<__half*>(a.out) + row * a.out_stride + head * kHeadDim;
     for (int d = thread; d < kHeadDim; d += kThreads) {
       float x = 0;
 #pragma unroll
-      for (int g = 0; g < kThreads / kValueLanes; ++g) x += parts[g][d];
+      for (int g = 0; g < kThreads / kLanes; ++g) x += parts[g][d];
       out[d] = __float2half_rn(x);
     }
   }
-};
 
-// Where one layer's K or V of a query head's K/V head begins.
-template <class Args>
-__device__ const __half* part_of(const Args& a, int part, int head) {
-  const KvLayout& layout = a.pool.layout;
-  const int kv_head = head / (a.heads / layout.kv_heads);
-  return static_cast<const __half*>(a.pool.data) + layout.part_offset(a.layer, part) +
-         std::int64_t{kv_head} * kHeadDim;
-}
+ private:
+  float sum_[8] = {};
+};
 
 }  // namespace kvstow::kernels::cuda::museum
