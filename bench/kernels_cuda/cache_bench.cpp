@@ -89,7 +89,32 @@ void run_plan(benchmark::State& state, int layers, const ModelShape& m, int bloc
         plan.copy(Slot(order[at] * kBlockTokens), Slot(order[at + 1] * kBlockTokens),
                   Tokens(kBlockTokens));
       }
-      cuda::copy_slots(plan.ops(), {pool, layout}, s);
+      cuda::copy_slots(plan.ops(), {pool, layout}, s, cuda::Dependent::yes);
+    });
+    report_against_copy(state, time, bytes);
+  }
+}
+
+// What a swap gathers: `tokens` tokens of OPT-13B in blocks, all layers, into a staging buffer of
+// its own for each launch.
+void run_gather(benchmark::State& state, int tokens, int block_tokens) {
+  for (auto _ : state) {
+    Lab& lab = Lab::get();
+    KvLayout layout{40, 40, 128, 0, DType::f16};
+    const auto bytes = static_cast<std::size_t>(tokens * cuda::slot_bytes_of_all_layers(layout));
+    const int launches = chain_launches(2.0 * static_cast<double>(bytes));
+    const std::int64_t blocks = std::int64_t{launches} * (tokens / block_tokens);
+    layout.slots = blocks * block_tokens;
+    auto* pool = reinterpret_cast<unsigned char*>(lab.numbers(2 * bytes * launches));
+    const auto order = shuffled(blocks, "blocks");
+    const ChainTime time = time_chain(launches, lab.stream, [&](int i, cudaStream_t s) {
+      MemPlan plan;
+      for (int b = 0; b < tokens / block_tokens; ++b) {
+        const auto at = static_cast<std::size_t>(i * (tokens / block_tokens) + b);
+        plan.swap_out(Slot(order[at] * block_tokens), Slot(b * block_tokens), Tokens(block_tokens));
+      }
+      const cuda::Staging staging{pool + bytes * static_cast<std::size_t>(launches + i), tokens};
+      cuda::gather_slots(plan.ops(), {pool, layout}, staging, s, cuda::Dependent::yes);
     });
     report_against_copy(state, time, bytes);
   }
@@ -119,6 +144,20 @@ ChainTime time_stream(const Run& run) {
   return {us[us.size() / 2], us.front(), us.back(), 1};
 }
 
+// The ceiling of large copies: the driver's own, 2 GB, on a stream.
+void run_large_copy(benchmark::State& state) {
+  constexpr std::size_t kBytes = std::size_t{2} << 30;
+  for (auto _ : state) {
+    auto* data = reinterpret_cast<unsigned char*>(Lab::get().numbers(2 * kBytes));
+    const ChainTime time = time_stream([&](cudaStream_t s) {
+      KVSTOW_CUDA(cudaMemcpyAsync(data + kBytes, data, kBytes, cudaMemcpyDeviceToDevice, s));
+    });
+    report(state, time);
+    state.counters["bytes"] = 2.0 * kBytes;
+    state.counters["gb_per_s"] = 2.0 * kBytes / time.median_us / 1e3;
+  }
+}
+
 struct PinnedFree {
   void operator()(void* p) const { cudaFreeHost(p); }
 };
@@ -139,7 +178,8 @@ void run_swap(benchmark::State& state, bool out, bool staged, int block_tokens) 
     const std::size_t bytes = whole / 4;
     auto* data = reinterpret_cast<unsigned char*>(lab.numbers(whole + bytes));
     const Pinned host = pinned(whole);
-    std::fill_n(static_cast<unsigned char*>(host.get()), whole, static_cast<unsigned char>(1));
+    // Random like the device's: the numbers that swaps in leave behind are other rows' K and V.
+    KVSTOW_CUDA(cudaMemcpy(host.get(), data, whole, cudaMemcpyDeviceToHost));
     const auto from = shuffled(4 * kTokens / block_tokens, "swapped blocks");
     const auto to = shuffled(4 * kTokens / block_tokens, "host blocks");
     MemPlan plan;
@@ -196,6 +236,13 @@ void register_cache_benchmarks() {
     add("copy_plan/qwen3-0.6b/" + std::to_string(blocks),
         [=](benchmark::State& s) { run_plan(s, 28, kQwen3, blocks); });
   }
+  for (const int tokens : {16, 64, 256, 1024}) {
+    for (const int block : {1, 16}) {
+      add("gather/opt-13b/" + std::to_string(tokens) + "/blocks_of_" + std::to_string(block),
+          [=](benchmark::State& s) { run_gather(s, tokens, block); });
+    }
+  }
+  add("large_copy", run_large_copy);
   for (const bool out : {true, false}) {
     for (const int tokens : {1, 2, 4, 8, 16, 32, 64, 128, 256}) {
       for (const bool staged : {true, false}) {

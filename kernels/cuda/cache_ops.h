@@ -60,10 +60,17 @@ struct Staging {
 
 // Copies between slots of the device, all layers, K and V, in one launch (more than 2048 copies: in
 // several). REQUIRES: of one level. Throws std::invalid_argument where one leaves the pool.
-void copy_slots(std::span<const MemOp> copies, const KvPool& device, cudaStream_t stream);
+void copy_slots(std::span<const MemOp> copies, const KvPool& device, cudaStream_t stream,
+                Dependent dependent = Dependent::no);
+
+// The first half of a swap out: its slots side by side in the staging buffer, laid out like the
+// host pool. Throws std::invalid_argument where they do not fit.
+void gather_slots(std::span<const MemOp> swaps, const KvPool& device, const Staging& staging,
+                  cudaStream_t stream, Dependent dependent = Dependent::no);
 
 // Swaps of one direction. REQUIRES: of one level, and nothing else is using the staging buffer.
-// The host memory is ready (swap out) or free to change (swap in) once the stream has got here.
+// The host memory is ready (swap out) or free to change (swap in) once the stream has got here. On
+// the legacy default stream every run of host slots is a call of its own, which is slower.
 void swap_out(std::span<const MemOp> swaps, const KvPool& device, const HostPool& host,
               const Staging& staging, cudaStream_t stream);
 void swap_in(std::span<const MemOp> swaps, const KvPool& device, const HostPool& host,

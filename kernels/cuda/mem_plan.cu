@@ -1,153 +1,21 @@
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "kernels/cuda/cache_ops.h"
+#include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/elements.cuh"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/move_slots.h"
 
 namespace kvstow::kernels::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kVectors = 4;  // of 16 bytes, in flight in each thread
-
-// Where a slot's K or V of one layer (a PLANE of the pool) lies.
-struct Space {
-  char* data;
-  std::int64_t slot_bytes;   // from slot to slot
-  std::int64_t plane_bytes;  // from plane to plane
-};
-
-Space space_of(const KvPool& pool) {
-  const auto element = static_cast<std::int64_t>(size_of(pool.layout.dtype));
-  return {static_cast<char*>(pool.data), pool.layout.slot_stride() * element,
-          pool.layout.slots * pool.layout.slot_stride() * element};
-}
 
 // A buffer laid out like a HostPool.
 Space staged(void* data, const KvLayout& layout) {
   return {static_cast<char*>(data), slot_bytes_of_all_layers(layout),
           layout.slot_stride() * static_cast<std::int64_t>(size_of(layout.dtype))};
 }
-
-// Slots [src, src + n) to [dst, dst + n); n is the difference of two neighbours' `first`.
-struct Move {
-  std::int32_t src;
-  std::int32_t dst;
-  std::int32_t first;  // slots of the moves before it
-};
-
-// Travels as a kernel parameter: nothing to upload, nothing to keep until the launch has run.
-template <int kMax>
-struct MoveList {
-  std::int32_t count;
-  Move moves[kMax + 1];  // moves[count].first is the number of slots
-};
-
-// Every thread moves kVectors vectors of the line of all slots of all moves; planes along y.
-template <int kMax>
-__global__ void __launch_bounds__(kThreads)
-    move_slots_kernel(const __grid_constant__ MoveList<kMax> list, const Space from, const Space to,
-                      const std::uint32_t slot_vectors, const std::uint32_t line_vectors) {
-  const std::uint32_t warp_first = (blockIdx.x * kThreads + threadIdx.x / 32 * 32) * kVectors;
-  if (warp_first >= line_vectors) return;
-  int low = 0;  // the move of the warp's first slot is in [low, high)
-  int high = list.count;
-  const auto warp_slot = static_cast<std::int32_t>(warp_first / slot_vectors);
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    if (list.moves[middle].first <= warp_slot) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  const char* source = from.data + blockIdx.y * from.plane_bytes;
-  char* target = to.data + blockIdx.y * to.plane_bytes;
-  uint4 value[kVectors];
-  std::int64_t target_at[kVectors];
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const std::uint32_t v = warp_first + i * 32 + threadIdx.x % 32;
-    target_at[i] = -1;
-    if (v >= line_vectors) continue;
-    const auto slot = static_cast<std::int32_t>(v / slot_vectors);
-    const std::int64_t in_slot = std::int64_t{v % slot_vectors} * 16;
-    while (slot >= list.moves[low + 1].first) ++low;
-    const std::int64_t in_move = slot - list.moves[low].first;
-    target_at[i] = (list.moves[low].dst + in_move) * to.slot_bytes + in_slot;
-    value[i] = __ldcs(reinterpret_cast<const uint4*>(
-        source + (list.moves[low].src + in_move) * from.slot_bytes + in_slot));
-  }
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    if (target_at[i] >= 0) *reinterpret_cast<uint4*>(target + target_at[i]) = value[i];
-  }
-}
-
-template <int kMax>
-void launch_moves(std::span<const Move> moves, std::int32_t slots, const Space& from,
-                  const Space& to, const KvLayout& layout, cudaStream_t stream) {
-  MoveList<kMax> list;
-  list.count = static_cast<std::int32_t>(moves.size());
-  std::copy(moves.begin(), moves.end(), list.moves);
-  list.moves[moves.size()] = {0, 0, slots};
-  const auto slot_vectors = static_cast<std::uint32_t>(
-      layout.slot_stride() * static_cast<std::int64_t>(size_of(layout.dtype)) / 16);
-  const std::uint32_t line = slot_vectors * static_cast<std::uint32_t>(slots);
-  constexpr std::uint32_t kBlock = kThreads * kVectors;
-  launch("move_slots", move_slots_kernel<kMax>,
-         {.grid = dim3((line + kBlock - 1) / kBlock, static_cast<unsigned>(2 * layout.layers)),
-          .block = kThreads},
-         stream, list, from, to, slot_vectors, line);
-}
-
-// Collects moves and launches them when enough are there.
-class Mover {
- public:
-  Mover(const Space& from, const Space& to, const KvLayout& layout, cudaStream_t stream)
-      : from_(from), to_(to), layout_(layout), stream_(stream) {}
-
-  void add(std::int64_t src, std::int64_t dst, std::int64_t length) {
-    const std::int64_t room = kMaxSlots;
-    while (length > 0) {
-      if (count_ == kMany || slots_ == room) flush();
-      const std::int64_t n = std::min(length, room - slots_);
-      moves_[count_++] = {static_cast<std::int32_t>(src), static_cast<std::int32_t>(dst),
-                          static_cast<std::int32_t>(slots_)};
-      slots_ += n;
-      src += n;
-      dst += n;
-      length -= n;
-    }
-  }
-
-  void flush() {
-    if (count_ == 0) return;
-    const std::span<const Move> moves(moves_, count_);
-    const auto slots = static_cast<std::int32_t>(slots_);
-    if (count_ <= kFew) {
-      launch_moves<kFew>(moves, slots, from_, to_, layout_, stream_);
-    } else {
-      launch_moves<kMany>(moves, slots, from_, to_, layout_, stream_);
-    }
-    count_ = 0;
-    slots_ = 0;
-  }
-
- private:
-  static constexpr std::size_t kFew = 64;
-  static constexpr std::size_t kMany = 2048;          // 24 KB of the 32 KB of parameters
-  static constexpr std::int64_t kMaxSlots = 1 << 20;  // vectors of a line fit 32 bits
-
-  Space from_;
-  Space to_;
-  const KvLayout& layout_;
-  cudaStream_t stream_;
-  std::size_t count_ = 0;
-  std::int64_t slots_ = 0;
-  Move moves_[kMany];
-};
 
 void require_inside(const MemOp& op, std::int64_t src_slots, std::int64_t dst_slots) {
   const std::int64_t n = op.length.count();
@@ -156,43 +24,67 @@ void require_inside(const MemOp& op, std::int64_t src_slots, std::int64_t dst_sl
           "mem_plan", "an operation leaves its pool");
 }
 
-// One DMA for each run of host slots, of operations [first, ...) staged side by side.
+// One DMA for each run of host slots, of operations staged side by side. All DMAs of a flush are
+// one call where the toolkit and the stream allow it: one after the other costs some 2.5 us each.
 class HostRuns {
  public:
   HostRuns(const HostPool& host, const Staging& staging, cudaMemcpyKind kind, cudaStream_t stream)
       : host_(host), staging_(staging), kind_(kind), stream_(stream) {}
 
-  void add(std::int64_t host_slot, std::int64_t staged_slot, std::int64_t length) {
-    if (length_ > 0 && host_slot == host_slot_ + length_ && staged_slot == staged_slot_ + length_) {
-      length_ += length;
+  void add(std::int64_t host_slot, std::int64_t staged_slot, std::int64_t slots) {
+    const std::int64_t slot = slot_bytes_of_all_layers(host_.layout);
+    char* in_host = static_cast<char*>(host_.data) + host_slot * slot;
+    char* in_staging = static_cast<char*>(staging_.data) + staged_slot * slot;
+    const auto bytes = static_cast<std::size_t>(slots * slot);
+    if (!bytes_.empty() && in_host == in_host_.back() + bytes_.back() &&
+        in_staging == in_staging_.back() + bytes_.back()) {
+      bytes_.back() += bytes;
       return;
     }
-    flush();
-    host_slot_ = host_slot;
-    staged_slot_ = staged_slot;
-    length_ = length;
+    in_host_.push_back(in_host);
+    in_staging_.push_back(in_staging);
+    bytes_.push_back(bytes);
   }
 
   void flush() {
-    if (length_ == 0) return;
-    const std::int64_t slot = slot_bytes_of_all_layers(host_.layout);
-    char* in_host = static_cast<char*>(host_.data) + host_slot_ * slot;
-    char* in_staging = static_cast<char*>(staging_.data) + staged_slot_ * slot;
     const bool out = kind_ == cudaMemcpyDeviceToHost;
-    KVSTOW_CUDA_SHAPE(cudaMemcpyAsync(out ? in_host : in_staging, out ? in_staging : in_host,
-                                      static_cast<std::size_t>(length_ * slot), kind_, stream_),
-                      std::to_string(length_) + " slots of " + std::to_string(slot) + " bytes");
-    length_ = 0;
+    const std::vector<char*>& from = out ? in_staging_ : in_host_;
+    const std::vector<char*>& to = out ? in_host_ : in_staging_;
+    const std::string shape = std::to_string(bytes_.size()) + " runs";
+#if CUDART_VERSION >= 13000
+    const bool legacy = stream_ == nullptr || stream_ == cudaStreamLegacy;
+    if (bytes_.size() > 1 && !legacy) {
+      const std::vector<const void*> sources(from.begin(), from.end());
+      const std::vector<const void*> targets(to.begin(), to.end());
+      cudaMemcpyAttributes attributes{};
+      attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+      std::size_t first = 0;  // the attributes are those of all copies
+      KVSTOW_CUDA_SHAPE(cudaMemcpyBatchAsync(targets.data(), sources.data(), bytes_.data(),
+                                             bytes_.size(), &attributes, &first, 1, stream_),
+                        shape);
+      return clear();
+    }
+#endif
+    for (std::size_t i = 0; i < bytes_.size(); ++i) {
+      KVSTOW_CUDA_SHAPE(cudaMemcpyAsync(to[i], from[i], bytes_[i], kind_, stream_), shape);
+    }
+    clear();
   }
 
  private:
+  void clear() {
+    in_host_.clear();
+    in_staging_.clear();
+    bytes_.clear();
+  }
+
   const HostPool& host_;
   const Staging& staging_;
   cudaMemcpyKind kind_;
   cudaStream_t stream_;
-  std::int64_t host_slot_ = 0;
-  std::int64_t staged_slot_ = 0;
-  std::int64_t length_ = 0;
+  std::vector<char*> in_host_;
+  std::vector<char*> in_staging_;
+  std::vector<std::size_t> bytes_;
 };
 
 struct Piece {
@@ -231,15 +123,31 @@ void in_rounds(std::span<const MemOp> swaps, MemOpKind kind, const Staging& stag
 
 }  // namespace
 
-void copy_slots(std::span<const MemOp> copies, const KvPool& device, cudaStream_t stream) {
+void copy_slots(std::span<const MemOp> copies, const KvPool& device, cudaStream_t stream,
+                Dependent dependent) {
   const Space space = space_of(device);
-  Mover mover(space, space, device.layout, stream);
+  Mover mover(space, space, device.layout, stream, dependent);
   for (const MemOp& op : copies) {
     require(op.kind == MemOpKind::copy, "copy_slots", "an operation of another kind");
     require_inside(op, device.layout.slots, device.layout.slots);
     mover.add(op.src.index(), op.dst.index(), op.length.count());
   }
   mover.flush();
+}
+
+void gather_slots(std::span<const MemOp> swaps, const KvPool& device, const Staging& staging,
+                  cudaStream_t stream, Dependent dependent) {
+  Mover gather(space_of(device), staged(staging.data, device.layout), device.layout, stream,
+               dependent);
+  std::int64_t used = 0;
+  for (const MemOp& op : swaps) {
+    require(op.kind == MemOpKind::swap_out, "gather_slots", "an operation of another kind");
+    require(used + op.length.count() <= staging.slots, "gather_slots", "no room to stage them");
+    require_inside(op, device.layout.slots, std::numeric_limits<std::int64_t>::max());
+    gather.add(op.src.index(), used, op.length.count());
+    used += op.length.count();
+  }
+  gather.flush();
 }
 
 void swap_out(std::span<const MemOp> swaps, const KvPool& device, const HostPool& host,

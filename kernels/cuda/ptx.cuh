@@ -139,6 +139,11 @@ __device__ __forceinline__ void copies_arrive(std::uint32_t bar) {
                : "memory");
 }
 
+// Asks L2 for a line; nothing is read, so it may come before the writes it would have to see.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
+}
+
 // --- Tensor cores -------------------------------------------------------------------------------
 
 // Four 8x8 matrices of 16-bit elements; thread i gives the address of row i % 8 of matrix i / 8.

@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <numbers>
 
@@ -163,11 +162,6 @@ TEST_F(CacheOnGpu, WritesAndRotatesLikeTheReference) {
 // --- Memory plans
 // ---------------------------------------------------------------------------------
 
-int plans() {
-  const char* text = std::getenv("KVSTOW_TEST_PLANS");
-  return text ? std::atoi(text) : 1000;
-}
-
 // The plan in order, on a device pool as it lies and a host pool that is slot-major.
 void run_in_order(const MemPlan& plan, const KvLayout& device_layout, Bits& device, Bits& host) {
   const std::int64_t width = device_layout.slot_stride();
@@ -190,9 +184,10 @@ void run_in_order(const MemPlan& plan, const KvLayout& device_layout, Bits& devi
   }
 }
 
-TEST_F(CacheOnGpu, RandomPlansMoveWhatASequentialRunMoves) {
+void check_random_plans(cudaStream_t stream) {
   RandomStream random(9, "plans on the GPU");
-  for (int round = 0; round < plans(); ++round) {
+  const int plans = testing::from_environment("KVSTOW_TEST_PLANS", 1000);
+  for (int round = 0; round < plans; ++round) {
     const KvLayout layout{1 + static_cast<int>(random.below(3)),
                           1 + static_cast<int>(random.below(3)),
                           8 * (1 + static_cast<int>(random.below(6))),
@@ -210,12 +205,48 @@ TEST_F(CacheOnGpu, RandomPlansMoveWhatASequentialRunMoves) {
     const DeviceArray<std::uint16_t> staging(
         static_cast<std::size_t>(room * slot_bytes_of_all_layers(layout) / 2));
     run_mem_plan(level_plan(plan.ops()), {pool.get(), layout}, {pinned.get(), host_layout},
-                 {staging.get(), room}, nullptr);
+                 {staging.get(), room}, stream);
     KVSTOW_CUDA(cudaDeviceSynchronize());
     run_in_order(plan, layout, device, host);
     ASSERT_EQ(pool.host(), device) << round;
     ASSERT_EQ(pinned.bits(), host) << round;
   }
+}
+
+TEST_F(CacheOnGpu, RandomPlansMoveWhatASequentialRunMoves) {
+  check_random_plans(nullptr);
+}
+
+TEST_F(CacheOnGpu, RandomPlansOnAStreamOfTheirOwn) {  // where swaps are batches
+  cudaStream_t own = nullptr;
+  KVSTOW_CUDA(cudaStreamCreate(&own));
+  check_random_plans(own);
+  KVSTOW_CUDA(cudaStreamDestroy(own));
+}
+
+TEST_F(CacheOnGpu, GathersWhatASwapSends) {
+  const KvLayout layout{3, 2, 48, 300, DType::f16};
+  RandomStream random(8, "gather");
+  const Bits device = random_bits(static_cast<std::size_t>(layout.elements()), random);
+  const DeviceArray<std::uint16_t> pool(device);
+  MemPlan plan;
+  plan.swap_out(Slot(7), Slot(40), Tokens(100));
+  plan.swap_out(Slot(290), Slot(0), Tokens(1));
+  plan.swap_out(Slot(120), Slot(10), Tokens(16));
+  Bits want;
+  for (const MemOp& op : plan.ops()) {
+    for (std::int64_t slot = op.src.index(); slot < op.src.index() + op.length.count(); ++slot) {
+      for (std::int64_t plane = 0; plane < 2 * layout.layers; ++plane) {
+        const auto from = device.begin() + (plane * layout.slots + slot) * layout.slot_stride();
+        want.insert(want.end(), from, from + layout.slot_stride());
+      }
+    }
+  }
+  const DeviceArray<std::uint16_t> staging(want.size());
+  gather_slots(plan.ops(), {pool.get(), layout}, {staging.get(), 117}, nullptr);
+  EXPECT_EQ(staging.host(), want);
+  EXPECT_THROW(gather_slots(plan.ops(), {pool.get(), layout}, {staging.get(), 116}, nullptr),
+               std::invalid_argument);
 }
 
 TEST_F(CacheOnGpu, MoreCopiesThanOneLaunchTakes) {

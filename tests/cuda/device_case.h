@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <span>
 #include <vector>
@@ -15,6 +16,12 @@
 namespace kvstow::kernels::cuda::testing {
 
 bool have_device();
+
+// How many random shapes or plans a test tries: a number in the environment, or the default.
+inline int from_environment(const char* variable, int otherwise) {
+  const char* text = std::getenv(variable);
+  return text ? std::atoi(text) : otherwise;
+}
 
 struct CudaFree {
   void operator()(void* p) const { cudaFree(p); }
