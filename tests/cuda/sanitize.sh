@@ -1,0 +1,43 @@
+#!/bin/sh
+# sanitize.sh CUDA_KERNELS_TEST: compute-sanitizer's four tools over some 40 small shapes of every
+# kernel, all at once (each run is mostly one busy core). Exit 1 where a tool finds something or does
+# not finish. Needs a GPU.
+#
+# racecheck follows every access to shared memory, which slows the attention kernels down some
+# thousandfold: it gets fewer shapes of them, and looks at no kernel of the tests themselves.
+set -u
+test=$1
+limit=${SANITIZE_SECONDS:-300}  # for each run
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+check() {  # TOOL NAME TESTS SHAPES [OPTION...]
+  tool=$1 name=$2 tests=$3 shapes=$4
+  shift 4
+  begin=$(date +%s)
+  KVSTOW_TEST_SHAPES=$shapes KVSTOW_TEST_PLANS=20 timeout "$limit" \
+    compute-sanitizer --tool "$tool" --error-exitcode 1 "$@" "$test" --gtest_filter="$tests" \
+    >"$logs/$tool-$name" 2>&1
+  status=$?
+  echo "$tool $name: $(grep -hE '(ERROR|RACECHECK) SUMMARY' "$logs/$tool-$name" || echo 'did not finish')," \
+    "exit $status, $(($(date +%s) - begin)) s"
+  [ $status = 0 ] || touch "$logs/failed"
+}
+
+others='Museum.*:CacheOnGpu.*:*LayersOnGpu.*:SamplingOnGpu.*'
+for tool in memcheck synccheck initcheck; do
+  # initcheck does not see what cudaMemcpyBatchAsync writes.
+  [ $tool = initcheck ] && others="$others:-CacheOnGpu.RandomPlansOnAStreamOfTheirOwn"
+  check $tool decode 'DecodeAttention.AgreesWith*' 8 &
+  check $tool prefill 'PrefillAttention.AgreesWith*' 8 &
+  check $tool others "$others" 8 &
+done
+check racecheck decode 'DecodeAttention.AgreesWith*' 2 --kernel-regex kns=decode &
+check racecheck prefill 'PrefillAttention.AgreesWith*' 2 --kernel-regex kns=prefill &
+check racecheck museum 'Museum.*' 8 &
+check racecheck others 'CacheOnGpu.*:*LayersOnGpu.*:SamplingOnGpu.*' 8 &
+wait
+if [ -e "$logs/failed" ]; then
+  grep -hE '^=========' "$logs"/* | head -100
+  exit 1
+fi
