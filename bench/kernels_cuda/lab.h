@@ -57,5 +57,6 @@ void register_prefill_benchmarks();
 void register_cache_benchmarks();
 void register_layer_benchmarks();
 void register_museum_benchmarks();
+void register_affine_benchmarks();
 
 }  // namespace kvstow::bench

@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
     bench::register_cache_benchmarks();
     bench::register_layer_benchmarks();
     bench::register_museum_benchmarks();
+    bench::register_affine_benchmarks();
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     benchmark::RunSpecifiedBenchmarks();
