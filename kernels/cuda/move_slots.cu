@@ -65,15 +65,15 @@ __global__ void __launch_bounds__(kThreads)
   }
   ptx::wait_for_earlier_kernels();
   uint4 value[kVectors];
-  bool mine[kVectors];
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    mine[i] = locate(i, low, source, target[i]);
-    if (mine[i]) value[i] = __ldcs(reinterpret_cast<const uint4*>(source));
+    target[i] = nullptr;
+    if (locate(i, low, source, target[i]))
+      value[i] = __ldcs(reinterpret_cast<const uint4*>(source));
   }
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (mine[i]) *reinterpret_cast<uint4*>(target[i]) = value[i];
+    if (target[i]) *reinterpret_cast<uint4*>(target[i]) = value[i];
   }
 }
 
