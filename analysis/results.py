@@ -25,6 +25,8 @@ DEFAULTS = {
 JUDGED_LAW = DEFAULTS["law"]
 # The judged law with an assumed cost of small blocks in the kernel, for Fig. 18b and 19b.
 KERNEL_CURVE_LAW = "max-kernel-curve"
+# The same with the curve measured on an H200, at contexts like each data set's.
+H200_CURVE_LAWS = {"sharegpt": "max-h200-curve", "alpaca": "max-h200-curve-short"}
 PREFIXES = {80: "1-shot", 341: "5-shot"}  # Fig. 16's, by their tokens
 
 

@@ -3,11 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from analysis import measures, paper
+from analysis import kernels, measures, paper
 from analysis.figures import style
-from analysis.results import JUDGED_LAW, KERNEL_CURVE_LAW, values_of
+from analysis.results import H200_CURVE_LAWS, JUDGED_LAW, KERNEL_CURVE_LAW
 
-SOLID, DASHED = "-", (0, (4, 2))
+SOLID, DASHED, DOTTED = "-", (0, (4, 2)), (0, (1, 1.2))
 RECOVERY = {  # (label, colour, marker)
     "recompute": ("recompute", style.VERMILION, "s"),
     "swap_in": ("swap in", style.SKY, "^"),
@@ -17,43 +17,59 @@ RECOVERY = {  # (label, colour, marker)
 DATASETS = {"sharegpt": ("ShareGPT", style.BLUE, "o"), "alpaca": ("Alpaca", style.ORANGE, "s")}
 
 
-def fig18a(results):
-    """Latency of the attention kernel, block table against contiguous, where a run measured it."""
-    runs = results.select("18a")
-    if not runs:
+BODIES = {  # of the recorded kernel rows: (label, colour, marker, the paper's column)
+    "paper-2023": ("paper-2023", style.BLUE, "o", "pagedattention_us"),
+    "faster-transformer": ("FasterTransformer's", style.ORANGE, "s", "faster_transformer_us"),
+    "ours": ("ours", style.GREEN, "^", None),
+}
+
+
+def fig18a(_results):
+    """The attention kernels of 2023 and ours on a recorded GPU, and their time over the block size."""
+    if not kernels.device():
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.3), squeeze=False)
-    kinds = (
-        ("paged", "paged", style.BLUE, "o", "pagedattention_us"),
-        ("contiguous", "contiguous", style.ORANGE, "s", "faster_transformer_us"),
-    )
-    for axis, batch in zip(axes[0], (8, 32)):
-        for system, name, colour, marker, column in kinds:
-            mine = [r for r in runs if r.get("system") == system and r.get("batch") == batch]
-            contexts = values_of(mine, "context_tokens")
-            times = [
-                np.mean([r.metric("latency_us") for r in mine if r.get("context_tokens") == c])
-                for c in contexts
-            ]
-            axis.plot(contexts, times, color=colour, label=name)
-            x, y = paper.series("fig18a_attention_kernel", column, x="context_tokens", batch=batch)
-            _hollow(axis, x, y, colour, marker)
-        axis.set_title(f"batch {batch}")
+    figure, axes = plt.subplots(1, 3, figsize=(10.6, 3.4))
+    for axis, batch in zip(axes, kernels.BATCHES):
+        for body, (name, colour, marker, column) in BODIES.items():
+            axis.plot(kernels.CONTEXTS, kernels.latencies(body, batch), color=colour, label=name)
+            if column:
+                x, y = paper.series(
+                    "fig18a_attention_kernel", column, x="context_tokens", batch=batch
+                )
+                _hollow(axis, x, y, colour, marker)
+        axis.set_title(f"batch {batch}, {kernels.device()}")
         axis.set_xlabel("context (tokens)")
-    axes[0, 0].set_ylabel("kernel latency (µs)")
-    axes[0, 0].legend()
-    figure.tight_layout()
+        axis.set_ylabel("kernel latency (µs)")
+        axis.set_xticks(kernels.CONTEXTS)
+        axis.set_ylim(bottom=0)
+    axis = axes[2]
+    for body in ("paper-2023", "ours"):
+        name, colour, _, _ = BODIES[body]
+        for dataset, line, rows in (("sharegpt", SOLID, "32 x 512"), ("alpaca", DASHED, "128 x 64")):
+            curve = kernels.block_curve(body, dataset)
+            axis.plot(list(curve), list(curve.values()), color=colour, linestyle=line, label=f"{name}, {rows}")
+    curve = kernels.assumed_curve()
+    axis.plot(list(curve), list(curve.values()), color=style.GREY, linestyle=":", label="assumed for the A100")
+    axis.set_title("over the block size")
+    axis.set_ylabel("time / time with blocks of 16")
+    axis.set_ylim(0, 6)
+    axis.legend()
+    _block_axis(axis)
+    _key(figure, axes[0])
     return figure
 
 
 def fig18b(results):
-    """Normalised latency against the block size: with the assumed kernel curve, and memory alone."""
+    """Normalised latency against the block size: with the assumed kernel curve, with the one measured
+    on an H200, and memory alone."""
     if not results.select("18b", law=JUDGED_LAW):
         return None
     figure, axis = plt.subplots(figsize=(6.2, 3.8))
     for dataset, (name, colour, marker) in DATASETS.items():
         _ours(axis, results, f"fig18b/{dataset}", colour, f"{name}, memory alone", DASHED)
         _ours(axis, results, f"fig18b/{dataset}", colour, name, law=KERNEL_CURVE_LAW)
+        measured = H200_CURVE_LAWS[dataset]
+        _ours(axis, results, f"fig18b/{dataset}", colour, f"{name}, H200 curve", DOTTED, measured)
         x, y = paper.series("fig18b_block_size", f"{dataset}_s_per_token", x="block_size")
         _hollow(axis, x, y, colour, marker)
     axis.set_yscale("log")
@@ -112,7 +128,7 @@ def _ours(axis, results, prefix, colour, name, line=SOLID, law=JUDGED_LAW):
         return
     x = [b for b, _ in found]
     axis.plot(x, [e.value for _, e in found], color=colour, label=name, linestyle=line)
-    if line == DASHED:
+    if line != SOLID:
         return
     bounds = [(e.low, e.high) if e.low is not None else (e.value, e.value) for _, e in found]
     axis.fill_between(x, *zip(*bounds), color=colour, alpha=0.15, linewidth=0)

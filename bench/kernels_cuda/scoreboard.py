@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes results/h200/scoreboard.csv from the recorded rows beside it.
+"""Writes results/h200/scoreboard.csv from the recorded rows beside it, and kernel_block_curve.yaml.
 
     bench/kernels_cuda/scoreboard.py results/h200
 
 Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes),
-floors.json (launch floors, ceilings, both maps in pairs), prefill.json and cache.json. A cell is the median of the three
+floors.json (launch floors, ceilings, both maps in pairs), prefill.json, cache.json and museum.json
+(the kernels of 2023 beside ours) and affine.json (kernels that only an affine map allows). A cell is the median of the three
 processes; low and high are the smallest and largest of the figure over them. Cells that were not
 recorded make a figure "not measured" rather than better.
 
@@ -118,21 +119,78 @@ def prefill(board, rows, anchors):
 
 def cache(board, rows):
     source = "cache.json"
-    for kernel in ("write_kv", "copy_plan"):
+    ceilings = [rows[n]["gb_per_s"] for n in ("plain_copy/2048MB", "large_copy") if n in rows]
+    for kernel in ("write_kv", "copy_plan", "gather"):
         cells = [r for n, r in rows.items() if n.startswith(kernel + "/")]
         some = [r["over_copy"] for r in cells if r["bytes"] >= 2 << 20]
         board.add(f"{kernel} over a plain copy of the same bytes, largest cell from 1 MB", "ratio",
                   "<=1.176", [max(some)] if some else [None], source)
         large = [r["gb_per_s"] for r in cells if r["bytes"] >= 512 << 20]
-        ceiling = rows.get("plain_copy/2048MB")
         board.add(f"{kernel} over the large-copy ceiling, smallest cell from 256 MB", "ratio",
-                  ">=0.85", [min(large) / ceiling["gb_per_s"]] if large and ceiling else [None], source)
+                  ">=0.85", [min(large) / max(ceilings)] if large and len(ceilings) == 2 else [None], source)
     for direction in ("out", "in"):
         cells = [r["over_pinned_copy"] for n, r in rows.items()
                  if n.startswith(f"swap_{direction}/staged/")]
         board.add(f"swap {direction} of 256 OPT-13B tokens over one pinned copy, largest of "
                   "9 block sizes 1-256", "ratio", "<=1.15",
                   [max(cells)] if len(cells) == 9 else [None], source)
+
+
+def affine_only(board, rows):
+    for copies in ("tensor_boxes", "bulk"):
+        cells = [r for n, r in rows.items() if n.startswith(f"affine_only/{copies}/")]
+        for large in (True, False):
+            some = [r["over_ours"] for r in cells if (r["bytes"] >= 300e6) == large]
+            board.add(f"affine-only kernel ({copies.replace('_', ' ')}) over our affine body, "
+                      f"{'from' if large else 'below'} 300 MB: smallest cell",
+                      "ratio", ">=0.98", [min(some)] if some else [None], "affine.json")
+
+
+BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# The contexts of Fig. 18a; the paper: 20-26 % slower than FasterTransformer's kernel at batch 32.
+CONTEXTS = (64, 128, 256)
+
+
+def museum(board, rows):
+    def time(name):
+        return rows[name]["median_us"] if name in rows else None
+
+    def over(name, other, context):
+        times = [time(f"fig18a/{body}/{context}") for body in (name, other)]
+        return times[0] / times[1] if all(times) else None
+
+    for batch in (8, 32):
+        for name, other in (("paper-2023", "faster-transformer"), ("ours", "paper-2023"),
+                            ("ours", "faster-transformer")):
+            ratios = [over(name, other, f"{batch}/{c}") for c in CONTEXTS]
+            board.add(f"Fig. 18a at batch {batch}: {name} over {other}, contexts 64, 128, 256, geometric mean",
+                      "ratio", "", [None if None in ratios else geomean(ratios)], "museum.json")
+    for name in ("paper-2023", "ours"):
+        curve = block_curve(rows, name, "sharegpt")
+        board.add(f"block sizes 1-256: slowest over fastest, {name}, 32 rows of 512 tokens", "ratio", "",
+                  [max(curve.values()) / min(curve.values())] if curve else [None], "museum.json")
+
+
+def block_curve(rows, body, dataset):
+    """{block size: time over that with blocks of 16}, empty where a cell is missing."""
+    times = [rows.get(f"block_size/{body}/{dataset}/{block}") for block in BLOCKS]
+    if not all(times):
+        return {}
+    at_16 = times[BLOCKS.index(16)]["median_us"]
+    return {b: round(t["median_us"] / at_16, 3) for b, t in zip(BLOCKS, times)}
+
+
+def write_block_curves(path, rows):
+    """In the form of a device profile's kv_time_by_block."""
+    lines = ["# Written by bench/kernels_cuda/scoreboard.py from museum.json, measured on one NVIDIA H200: time",
+             "# of a decode kernel (OPT-13B shape, one layer, f16) over that with blocks of 16, by block size.",
+             "# sharegpt: 32 rows of 512 tokens; alpaca: 128 rows of 64."]
+    for body in ("paper-2023", "ours"):
+        lines.append(f"{body}:")
+        for dataset in ("sharegpt", "alpaca"):
+            curve = block_curve(rows, body, dataset)
+            lines.append(f"  {dataset}: {{{', '.join(f'{b}: {t:g}' for b, t in curve.items())}}}")
+    path.write_text("\n".join(lines) + "\n")
 
 
 def optional(path):
@@ -152,6 +210,10 @@ def main():
     table = pathlib.Path(__file__).with_name("anchors_prefill_h200.csv").read_text().splitlines()
     prefill(board, optional(folder / "prefill.json"), list(csv.DictReader(table)))
     cache(board, optional(folder / "cache.json"))
+    affine_only(board, optional(folder / "affine.json"))
+    kernels_of_2023 = optional(folder / "museum.json")
+    museum(board, kernels_of_2023)
+    write_block_curves(folder / "kernel_block_curve.yaml", kernels_of_2023)
     with (folder / "scoreboard.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow("issue,item,unit,target,measured,low,high,source_file".split(","))
