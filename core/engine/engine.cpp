@@ -1,5 +1,7 @@
 #include "core/engine/engine.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace kvstow {
@@ -12,15 +14,22 @@ Engine::Engine(const EngineParts& parts)
       clock_(parts.clock),
       metrics_(parts.metrics),
       seq_ids_(parts.seq_ids),
-      ledger_(parts.allocator) {}
+      stop_at_(parts.stop_at),
+      ledger_(parts.allocator),
+      steps_(static_cast<std::size_t>(parts.executor.depth())) {}
 
 void Engine::run() {
   next_ = trace_.next();
-  while (next_ || in_flight_ > 0) {
-    if (in_flight_ == 0) clock_.wait_until(next_->arrival);
+  while ((next_ || requests_in_flight_ > 0) && clock_.now() < stop_at_) {
+    if (requests_in_flight_ == 0) {
+      while (settled_ < submitted_) settle();
+      clock_.wait_until(next_->arrival);
+    }
     take_arrivals();
-    if (in_flight_ > 0) execute();
+    if (requests_in_flight_ > 0) launch();
   }
+  while (settled_ < submitted_) settle();
+  if (next_ || requests_in_flight_ > 0) return;  // stopped
   for (SequenceGroup* holder : scheduler_.prefix_holders()) {
     for (const SeqId seq : holder->sequences) allocator_.release(seq, after_step_);
   }
@@ -53,7 +62,7 @@ void Engine::take_arrivals() {
   for (; next_ && next_->arrival <= now; next_ = trace_.next()) {
     SequenceGroup& group = new_group(std::move(*next_));
     if (scheduler_.add(group)) {
-      ++in_flight_;
+      ++requests_in_flight_;
       continue;
     }
     metrics_.on_request({.id = group.request.id,
@@ -67,51 +76,93 @@ void Engine::take_arrivals() {
   }
 }
 
-void Engine::execute() {
-  const Seconds begin = clock_.now();
-  step_.clear();
-  step_.plan.swap(after_step_);
-  scheduler_.schedule(step_);
-  KVSTOW_CHECK(!step_.groups.empty(), "the scheduler made no progress with requests in flight");
+void Engine::launch() {
+  const Seconds scheduled = clock_.now();
+  InFlight& flight = steps_[static_cast<std::size_t>(submitted_) % steps_.size()];
+  Step& step = flight.step;
+  step.clear();
+  step.plan.swap(after_step_);
+  scheduler_.schedule(step);
+  KVSTOW_CHECK(!step.groups.empty(), "the scheduler made no progress with requests in flight");
+  flight.paused.clear();
   for (SequenceGroup* group : scheduler_.preempted()) {
-    if (group->paused_at < 0) group->paused_at = begin;
+    if (!group->paused) flight.paused.push_back(group);
+    group->paused = true;
   }
-  executor_.submit(step_);
-  const StepResult result = executor_.wait();
-  clock_.step_took(result.elapsed);
-  report_step(begin, result);
-  const bool any_done = count_tokens(begin);
-  follow_beams(result.tokens);
-  if (any_done) {
-    finished_.clear();
-    scheduler_.complete(finished_);
-    for (SequenceGroup* group : finished_) finish(*group);
+  executor_.submit(step);
+  ++submitted_;
+  flight.event = describe(step, scheduled);
+  count_tokens(flight);
+  std::int64_t stay = 0;  // steps that may stay in flight
+  if (runs_ahead(step)) {
+    release_finished(flight);
+    stay = std::ssize(steps_) - 1;
   }
-  ++steps_;
+  while (submitted_ - settled_ > stay) settle();
 }
 
-// Every resident group has drawn one token for each of its sequences. Returns whether that was the
-// last of any.
-bool Engine::count_tokens(Seconds begin) {
-  const Seconds now = clock_.now();
-  std::int64_t steady = 0;  // sequences that drew their previous token in the step before this one
-  bool any_done = false;
+bool Engine::runs_ahead(const Step& step) const {
+  return steps_.size() > 1 &&
+         std::none_of(step.groups.begin(), step.groups.end(), [](const StepGroup& group) {
+           return group.request->decoding.kind == DecodingKind::beam;
+         });
+}
+
+// Every resident group draws one token for each of its sequences.
+void Engine::count_tokens(InFlight& flight) {
+  flight.first.clear();
+  flight.resumed.clear();
+  flight.steady = 0;
+  flight.completes = false;
   for (SequenceGroup* group : scheduler_.resident()) {
     if (group->done()) continue;  // waits for its static batch
-    ++group->generated;
-    any_done |= group->done();
-    if (group->first_token < 0) [[unlikely]] {
-      group->first_scheduled = begin;
-      group->first_token = now;
-    } else if (group->paused_at >= 0) [[unlikely]] {
-      metrics_.on_token_gaps(now - group->paused_at, group->width());
-      group->paused_at = -1;
+    if (group->generated == Tokens(0)) [[unlikely]] {
+      flight.first.push_back(group);
+    } else if (group->paused) [[unlikely]] {
+      flight.resumed.push_back(group);
+      group->paused = false;
     } else {
-      steady += group->width();
+      flight.steady += group->width();
     }
+    ++group->generated;
+    flight.completes |= group->done();
   }
-  if (steady > 0) metrics_.on_token_gaps(now - begin, steady);
-  return any_done;
+}
+
+void Engine::release_finished(InFlight& flight) {
+  if (!flight.completes) return;
+  flight.completes = false;
+  scheduler_.complete(flight.finished);
+  for (const SequenceGroup* group : flight.finished) {
+    for (const SeqId seq : group->sequences) allocator_.release(seq, after_step_);
+    --requests_in_flight_;
+  }
+}
+
+void Engine::settle() {
+  InFlight& flight = steps_[static_cast<std::size_t>(settled_) % steps_.size()];
+  const StepResult result = executor_.wait();
+  clock_.step_took(result.elapsed);
+  const Seconds now = clock_.now();
+  StepEvent& event = flight.event;
+  event.begin = std::max(event.begin, settled_at_);  // submitted ahead, it had to wait its turn
+  event.elapsed = result.elapsed;
+  event.index = settled_++;
+  metrics_.on_step(event);
+  for (SequenceGroup* group : flight.first) {
+    group->first_scheduled = event.begin;
+    group->first_token = now;
+  }
+  for (SequenceGroup* group : flight.paused) group->paused_at = event.begin;
+  for (const SequenceGroup* group : flight.resumed) {
+    metrics_.on_token_gaps(now - group->paused_at, group->width());
+  }
+  if (flight.steady > 0) metrics_.on_token_gaps(now - event.begin, flight.steady);
+  settled_at_ = now;
+  follow_beams(result.tokens);
+  release_finished(flight);
+  for (SequenceGroup* group : flight.finished) report_finished(*group);
+  flight.finished.clear();
 }
 
 // Beams that died take over a survivor's history, group by group.
@@ -130,49 +181,43 @@ void Engine::follow_beams(std::span<const TokenOut> tokens) {
   }
 }
 
-void Engine::finish(SequenceGroup& group) {
+void Engine::report_finished(SequenceGroup& group) {
   std::uint64_t hash = 0;
   for (const SeqId seq : group.sequences) {
     hash = hash * 0x100000001b3ULL ^ executor_.token_hash(seq);
-    allocator_.release(seq, after_step_);
     seq_ids_.give_back(seq);
   }
   metrics_.on_request({.id = group.request.id,
                        .arrival = group.request.arrival,
                        .first_scheduled = group.first_scheduled,
                        .first_token = group.first_token,
-                       .finish = clock_.now(),
+                       .finish = settled_at_,
                        .prompt = group.request.prompt,
                        .output = group.request.output,
                        .sequences = group.request.decoding.width,
                        .preemptions = group.preemptions,
                        .recomputed = group.recomputed,
                        .token_hash = hash});
-  --in_flight_;
   unused_.push_back(&group);
 }
 
-void Engine::report_step(Seconds begin, const StepResult& result) {
+StepEvent Engine::describe(const Step& step, Seconds scheduled) {
   const WasteLedger::Account account =
       ledger_.device(scheduler_.resident(), scheduler_.prefix_holders());
   const QueueLengths queues = scheduler_.queues();
-  StepEvent event{.index = steps_,
-                  .begin = begin,
-                  .elapsed = result.elapsed,
-                  .totals = &step_.totals,
-                  .waiting_groups = queues.waiting,
-                  .swapped_groups = queues.swapped,
-                  .preemptions = step_.preemptions,
-                  .head_fragmented = step_.head_fragmented,
-                  .device = account.row,
-                  .mapped = account.mapped,
-                  .logical = account.logical};
-  for (const MemOp& op : step_.plan.ops()) {
-    if (op.kind == MemOpKind::swap_out) event.swapped_out += op.length;
-    if (op.kind == MemOpKind::swap_in) event.swapped_in += op.length;
-    if (op.kind == MemOpKind::copy) event.copied += op.length;
-  }
-  metrics_.on_step(event);
+  const MemPlan::Moved moved = step.plan.moved();
+  return {.begin = scheduled,
+          .totals = &step.totals,
+          .waiting_groups = queues.waiting,
+          .swapped_groups = queues.swapped,
+          .preemptions = step.preemptions,
+          .head_fragmented = step.head_fragmented,
+          .swapped_out = moved.out,
+          .swapped_in = moved.in,
+          .copied = moved.copied,
+          .device = account.row,
+          .mapped = account.mapped,
+          .logical = account.logical};
 }
 
 }  // namespace kvstow

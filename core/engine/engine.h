@@ -1,8 +1,14 @@
 // The one loop: arrivals -> scheduler -> step -> executor -> tokens -> metrics. Every system, every
 // executor and every clock goes through it.
+//
+// An executor that runs ahead has several steps in flight. The books of a step (lengths, memory,
+// queues) are closed when it is submitted, because they follow from the schedule alone; its times
+// and tokens are reported when it is settled. Beam search needs the tokens: it settles before it
+// goes on.
 #pragma once
 
 #include <deque>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -25,6 +31,7 @@ struct EngineParts {
   Clock& clock;
   MetricsSink& metrics;
   SeqIds& seq_ids;
+  Seconds stop_at = std::numeric_limits<Seconds>::infinity();  // no step begins then or later
 };
 
 class Engine {
@@ -32,16 +39,32 @@ class Engine {
   explicit Engine(const EngineParts&);
 
   // Runs the trace to its end: every request finishes or is rejected, and every slot is free again
-  // (checked). Throws InvariantError where the waste ledger does not close.
+  // (checked). Or to `stop_at`, for a system under more load than it can drain: what has not
+  // finished by then is not reported. Throws InvariantError where the waste ledger does not close.
   void run();
 
  private:
+  // A step on its way.
+  struct InFlight {
+    Step step;
+    StepEvent event;
+    std::vector<SequenceGroup*> first;    // groups that draw their first token
+    std::vector<SequenceGroup*> paused;   // preempted, and not paused before
+    std::vector<SequenceGroup*> resumed;  // groups that draw their first one after a preemption
+    std::int64_t steady = 0;  // sequences that drew their previous token in the step before
+    bool completes = false;   // it is some group's last, and their memory is still allocated
+    std::vector<SequenceGroup*> finished;  // not to be recycled before the step is settled
+  };
+
   void take_arrivals();
-  void execute();
-  [[nodiscard]] bool count_tokens(Seconds begin);
+  void launch();
+  void settle();
+  void count_tokens(InFlight&);
+  void release_finished(InFlight&);
   void follow_beams(std::span<const TokenOut>);
-  void finish(SequenceGroup&);
-  void report_step(Seconds begin, const StepResult&);
+  [[nodiscard]] bool runs_ahead(const Step&) const;
+  void report_finished(SequenceGroup&);
+  [[nodiscard]] StepEvent describe(const Step&, Seconds scheduled);
   [[nodiscard]] SequenceGroup& new_group(Request&&);
 
   TraceSource& trace_;
@@ -51,18 +74,20 @@ class Engine {
   Clock& clock_;
   MetricsSink& metrics_;
   SeqIds& seq_ids_;
+  Seconds stop_at_;
   WasteLedger ledger_;
 
   std::optional<Request> next_;         // the next arrival, not yet due
   std::deque<SequenceGroup> groups_;    // stable addresses
   std::vector<SequenceGroup*> unused_;  // of groups_, to be recycled
-  std::vector<SequenceGroup*> finished_;
-  std::vector<RequestId> owner_;  // by SeqId
+  std::vector<RequestId> owner_;        // by SeqId
   std::vector<Fork> forks_;
-  Step step_;
+  std::vector<InFlight> steps_;  // a ring of depth() steps
   MemPlan after_step_;  // what releases and beam steps asked for; runs first in the next step
-  std::int64_t in_flight_ = 0;
-  std::int64_t steps_ = 0;
+  std::int64_t requests_in_flight_ = 0;
+  std::int64_t submitted_ = 0;
+  std::int64_t settled_ = 0;
+  Seconds settled_at_ = 0;  // time of the last settle()
 };
 
 }  // namespace kvstow

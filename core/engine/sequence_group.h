@@ -28,7 +28,8 @@ struct SequenceGroup {
   Tokens generated{0};           // output tokens drawn so far, of each sequence
   Tokens shared_prefix{0};       // leading tokens whose slots belong to a resident prefix
   Seconds first_token = -1;      // -1: not yet
-  Seconds paused_at = -1;        // time of the last token before a preemption; -1: not paused
+  Seconds paused_at = 0;         // time of the last token before the last preemption
+  bool paused = false;           // preempted, and no token drawn since
   GroupTail tail{};  // the ledger's; whoever takes the group's memory away or ends it clears it
 
   Request request;

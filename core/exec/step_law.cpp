@@ -6,22 +6,6 @@ namespace kvstow {
 
 namespace {
 
-struct Moved {
-  Tokens in{0};
-  Tokens out{0};
-  Tokens copied{0};
-};
-
-Moved moved_by(const MemPlan& plan) {
-  Moved moved;
-  for (const MemOp& op : plan.ops()) {
-    if (op.kind == MemOpKind::swap_in) moved.in += op.length;
-    if (op.kind == MemOpKind::swap_out) moved.out += op.length;
-    if (op.kind == MemOpKind::copy) moved.copied += op.length;
-  }
-  return moved;
-}
-
 double as_double(Tokens tokens) {
   return static_cast<double>(tokens.count());
 }
@@ -54,7 +38,7 @@ Seconds StepLaw::step_time(const Step& step) const {
     time += weight_read + per_token * as_double(totals.prompt_tokens);
   }
   if (step.plan.empty()) return time;
-  const Moved moved = moved_by(step.plan);
+  const MemPlan::Moved moved = step.plan.moved();
   time += per_copied_token * as_double(moved.copied);
   const Seconds link_busy = link_time(moved.in, moved.out);
   return form == StepForm::max ? std::max(time, link_busy) : time + link_busy;

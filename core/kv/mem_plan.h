@@ -37,6 +37,22 @@ class MemPlan {
         length);
   }
 
+  // Slots moved, by kind.
+  struct Moved {
+    Tokens copied{0};
+    Tokens out{0};
+    Tokens in{0};
+  };
+  [[nodiscard]] Moved moved() const {
+    Moved sum;
+    for (const MemOp& op : ops_) {
+      if (op.kind == MemOpKind::copy) sum.copied += op.length;
+      if (op.kind == MemOpKind::swap_out) sum.out += op.length;
+      if (op.kind == MemOpKind::swap_in) sum.in += op.length;
+    }
+    return sum;
+  }
+
   [[nodiscard]] const std::vector<MemOp>& ops() const { return ops_; }
   [[nodiscard]] bool empty() const { return ops_.empty(); }
   void clear() { ops_.clear(); }

@@ -52,7 +52,9 @@ class ListTrace final : public TraceSource {
 // follow: out, in, copy (tokens).
 class WritingExecutor final : public Executor {
  public:
-  explicit WritingExecutor(std::unique_ptr<BeamModel> beams = nullptr) : beams_(std::move(beams)) {}
+  explicit WritingExecutor(std::unique_ptr<BeamModel> beams = nullptr, int depth = 1)
+      : beams_(std::move(beams)), depth_(depth) {}
+  [[nodiscard]] int depth() const override { return depth_; }
 
   void submit(const Step& step) override {
     std::string line;
@@ -73,9 +75,13 @@ class WritingExecutor final : public Executor {
         beams_->step(group, tokens_);
     }
   }
-  StepResult wait() override { return {.elapsed = 1, .tokens = tokens_}; }
+  StepResult wait() override {
+    most_in_flight = std::max(most_in_flight, std::ssize(lines) - waited_++);
+    return {.elapsed = 1, .tokens = tokens_};
+  }
 
   std::vector<std::string> lines;
+  std::int64_t most_in_flight = 0;
 
  private:
   static std::string plan_text(const MemPlan& plan) {
@@ -90,6 +96,8 @@ class WritingExecutor final : public Executor {
   }
 
   std::unique_ptr<BeamModel> beams_;
+  int depth_;
+  std::int64_t waited_ = 0;
   std::vector<TokenOut> tokens_;
 };
 
@@ -111,6 +119,7 @@ class KeepingSink final : public MetricsSink {
 
 struct Played {
   std::vector<std::string> lines;
+  std::int64_t most_in_flight = 0;
   KeepingSink sink;
 };
 
@@ -128,6 +137,8 @@ struct Laboratory {
                             .block_tokens = Tokens(4)};
   std::optional<StaticBatchConfig> static_batch;
   double beam_death = 0;
+  int depth = 1;  // of the executor
+  Seconds stop_at = std::numeric_limits<Seconds>::infinity();
 
   [[nodiscard]] Played play(std::vector<Arrival> arrivals) const {
     ListTrace trace(std::move(arrivals));
@@ -139,12 +150,14 @@ struct Laboratory {
     } else {
       scheduler = std::make_unique<IterationScheduler>(iteration, *memory, ids);
     }
-    WritingExecutor executor(beam_death > 0 ? make_death_and_refork(beam_death, 1) : nullptr);
+    WritingExecutor executor(beam_death > 0 ? make_death_and_refork(beam_death, 1) : nullptr,
+                             depth);
     SimulatedClock clock;
     Played played;
-    Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids}).run();
+    Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids, stop_at}).run();
     memory->check_invariants(CheckLevel::full);
     played.lines = std::move(executor.lines);
+    played.most_in_flight = executor.most_in_flight;
     return played;
   }
 };

@@ -1,0 +1,82 @@
+// An executor with two steps in flight sees the same steps, and the same is reported of them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/rng.h"
+#include "tests/engine/engine_fixture.h"
+
+namespace kvstow {
+namespace {
+
+// All at once, so that the schedule does not depend on when a step ends.
+std::vector<Arrival> crowd(bool beams) {
+  RandomStream random(5, "run ahead");
+  std::vector<Arrival> arrivals;
+  for (int i = 0; i < 24; ++i) {
+    Arrival a{.prompt = 1 + static_cast<int>(random.below(16)),
+              .output = 1 + static_cast<int>(random.below(12))};
+    if (i % 5 == 1) a.decoding = {DecodingKind::parallel, 2};
+    if (beams && i % 5 == 3) a.decoding = {DecodingKind::beam, 2};
+    arrivals.push_back(a);
+  }
+  return arrivals;
+}
+
+void expect_same(const Played& a, const Played& b) {
+  EXPECT_EQ(a.lines, b.lines);
+  EXPECT_EQ(a.sink.gaps, b.sink.gaps);
+  ASSERT_EQ(a.sink.steps.size(), b.sink.steps.size());
+  for (std::size_t i = 0; i < a.sink.steps.size(); ++i) {
+    EXPECT_EQ(a.sink.steps[i].begin, b.sink.steps[i].begin) << i;
+    EXPECT_EQ(a.sink.steps[i].device.live, b.sink.steps[i].device.live) << i;
+    EXPECT_EQ(a.sink.totals[i].kv_read, b.sink.totals[i].kv_read) << i;
+  }
+  ASSERT_EQ(a.sink.requests.size(), b.sink.requests.size());
+  for (std::size_t i = 0; i < a.sink.requests.size(); ++i) {
+    EXPECT_EQ(a.sink.requests[i].id, b.sink.requests[i].id);
+    EXPECT_EQ(a.sink.requests[i].first_token, b.sink.requests[i].first_token);
+    EXPECT_EQ(a.sink.requests[i].finish, b.sink.requests[i].finish);
+  }
+}
+
+TEST(RunAhead, TheSameStepsAndTheSameReports) {
+  for (const Preemption preemption : {Preemption::recompute, Preemption::swap}) {
+    Laboratory laboratory;
+    laboratory.pool = {.device_slots = Tokens(80),
+                       .host_slots = Tokens(200),
+                       .block_tokens = Tokens(4),
+                       .max_sequence = Tokens(64)};
+    laboratory.iteration.preemption = preemption;
+    const Played in_step = laboratory.play(crowd(false));
+    laboratory.depth = 2;
+    const Played ahead = laboratory.play(crowd(false));
+    EXPECT_EQ(in_step.most_in_flight, 1);
+    EXPECT_EQ(ahead.most_in_flight, 2);
+    EXPECT_GT(in_step.sink.requests.size(), 20U);
+    expect_same(in_step, ahead);
+  }
+}
+
+TEST(RunAhead, BeamSearchWaitsForItsTokens) {
+  Laboratory laboratory;
+  laboratory.pool = {.device_slots = Tokens(80),
+                     .host_slots = Tokens(200),
+                     .block_tokens = Tokens(4),
+                     .max_sequence = Tokens(64)};
+  laboratory.beam_death = 0.3;
+  const Played in_step = laboratory.play(crowd(true));
+  laboratory.depth = 2;
+  expect_same(in_step, laboratory.play(crowd(true)));
+}
+
+TEST(RunAhead, AStoppedRunReportsWhatHasFinished) {
+  Laboratory laboratory;
+  laboratory.stop_at = 3;
+  const Played played = laboratory.play({{.prompt = 3, .output = 2}, {.prompt = 3, .output = 9}});
+  EXPECT_THAT(played.lines, testing::ElementsAre("A0+3 B0+3", "A3 B3", "B4"));
+  ASSERT_EQ(played.sink.requests.size(), 1U);
+  EXPECT_EQ(played.sink.requests[0].id, RequestId(0));
+}
+
+}  // namespace
+}  // namespace kvstow
