@@ -25,8 +25,13 @@ namespace kvstow {
 
 class RandomStream {
  public:
-  RandomStream(std::uint64_t seed, std::string_view purpose)
-      : key_(mix64(seed + 0x9e3779b97f4a7c15ULL) ^ hash_name(purpose)) {}
+  RandomStream(std::uint64_t seed, std::string_view purpose) : RandomStream(key(seed, purpose)) {}
+  explicit RandomStream(std::uint64_t key) : key_(key) {}
+
+  // What a stream is: number i (from 1) is mix64(key + 0x9e3779b97f4a7c15 i).
+  [[nodiscard]] static std::uint64_t key(std::uint64_t seed, std::string_view purpose) {
+    return mix64(seed + 0x9e3779b97f4a7c15ULL) ^ hash_name(purpose);
+  }
 
   [[nodiscard]] std::uint64_t bits() { return mix64(key_ + 0x9e3779b97f4a7c15ULL * ++counter_); }
 

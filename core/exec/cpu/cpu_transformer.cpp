@@ -12,9 +12,6 @@ using kernels::cpu::ThreadPool;
 
 namespace {
 
-// The first rows of OPT's position table belong to padding.
-constexpr int kPositionOffset = 2;
-
 float* fit(std::vector<float>& buffer, std::int64_t rows, std::int64_t width) {
   const auto size = static_cast<std::size_t>(rows * width);
   if (buffer.size() < size) buffer.resize(size);
@@ -22,17 +19,6 @@ float* fit(std::vector<float>& buffer, std::int64_t rows, std::int64_t width) {
 }
 
 }  // namespace
-
-void ForwardRows::clear() {
-  for (auto* list : {&token, &position, &prefill_map, &prefill_first, &decode_map, &decode_length,
-                     &logits, &table}) {
-    list->clear();
-  }
-  slot.clear();
-  first.clear();
-  prefill_begin.assign(1, 0);
-  table_stride = 0;
-}
 
 struct CpuTransformer::Loader {
   const Transformer& shape;
@@ -90,19 +76,7 @@ CpuTransformer::CpuTransformer(const Transformer& shape, const WeightSource& sou
   lm_head_ = load.fuse(shape.hidden,
                        {shape.tied_embeddings ? Weight::token_embedding : Weight::lm_head}, {});
 
-  if (!shape.learned_positions) {
-    // In f32 throughout, as transformers does: the angle's rounding is part of the model.
-    const int half = shape.head_dim / 2;
-    for (int position = 0; position < shape.max_positions; ++position) {
-      for (int i = 0; i < half; ++i) {
-        const auto frequency =
-            static_cast<float>(1 / std::pow(shape.rope_theta, 2.0 * i / shape.head_dim));
-        const float angle = static_cast<float>(position) * frequency;
-        rope_cos_.push_back(std::cos(angle));
-        rope_sin_.push_back(std::sin(angle));
-      }
-    }
-  }
+  if (!shape.learned_positions) rope_ = rope_table(shape);
 }
 
 std::size_t CpuTransformer::weight_bytes() const {
@@ -183,8 +157,8 @@ void CpuTransformer::attention(const ForwardRows& rows, const Map& map, const ke
                           .x = x,
                           .x_stride = stride,
                           .position = rows.position.data(),
-                          .cos = rope_cos_.data(),
-                          .sin = rope_sin_.data(),
+                          .cos = rope_.cos.data(),
+                          .sin = rope_.sin.data(),
                           .dtype = DType::f32},
                          threads);
     }

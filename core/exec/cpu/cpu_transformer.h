@@ -6,36 +6,13 @@
 #include <vector>
 
 #include "core/exec/cpu/float_array.h"
+#include "core/exec/model/rope.h"
 #include "core/exec/model/transformer.h"
 #include "core/exec/model/weights.h"
+#include "core/exec/rows/forward_rows.h"
 #include "kernels/cpu/cpu.h"
 
 namespace kvstow {
-
-// The rows of a step: first the prompts, one run of consecutive positions after the other, then one
-// row for each generated token. Both find their K and V through map rows, one for each sequence.
-struct ForwardRows {
-  std::vector<std::int32_t> token;     // [rows]
-  std::vector<std::int32_t> position;  // [rows]
-  std::vector<std::int64_t> slot;      // [rows] where the row's own K and V go
-
-  std::vector<std::int32_t> prefill_begin{0};  // [prompts + 1] row boundaries
-  std::vector<std::int32_t> prefill_map;       // [prompts]
-  std::vector<std::int32_t> prefill_first;     // [prompts] position of the first row
-  std::vector<std::int32_t> decode_map;        // [rows after the prompts]
-  std::vector<std::int32_t> decode_length;     // [the same] positions read, its own included
-
-  std::vector<std::int32_t> logits;  // rows whose logits are wanted
-
-  // The maps: extents (block_tokens 0) or block tables.
-  std::vector<std::int64_t> first;  // [map rows]
-  std::vector<std::int32_t> table;  // [map rows, table_stride]
-  std::int64_t table_stride = 0;
-  int block_tokens = 0;
-
-  [[nodiscard]] int rows() const { return static_cast<int>(token.size()); }
-  void clear();
-};
 
 // The weights in the kernels' packed form. Immutable, so that several executors may share it.
 class CpuTransformer {
@@ -83,7 +60,7 @@ class CpuTransformer {
 
   Transformer shape_;
   std::vector<float> token_embedding_, position_embedding_;
-  std::vector<float> rope_cos_, rope_sin_;  // [max_positions, head_dim / 2]
+  RopeTable rope_;
   std::vector<Layer> layers_;
   Norm final_norm_;
   Linear lm_head_;

@@ -9,6 +9,9 @@
 
 namespace kvstow {
 
+// The first rows of OPT's position table belong to padding.
+inline constexpr int kPositionOffset = 2;
+
 enum class ModelFamily : std::uint8_t { opt, llama, qwen3 };
 
 struct Transformer {

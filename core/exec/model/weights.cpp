@@ -85,14 +85,19 @@ class RandomWeights final : public WeightSource {
   explicit RandomWeights(std::uint64_t seed) : seed_(seed) {}
 
   void read(const TensorSpec& spec, std::span<float> out) const override {
+    const UniformTensor tensor = uniform(spec).value();
+    RandomStream stream(tensor.key);
+    for (float& value : out) {
+      value = static_cast<float>(tensor.mean + tensor.scale * (2 * stream.uniform() - 1));
+    }
+  }
+
+  [[nodiscard]] std::optional<UniformTensor> uniform(const TensorSpec& spec) const override {
     const bool matrix = spec.shape.size() == 2;
     const bool norm = !matrix && !spec.name.ends_with("bias");
     // A uniform number in [-1, 1) has variance 1/3.
     const double scale = matrix ? std::sqrt(3.0 / static_cast<double>(spec.shape[1])) : 0.2;
-    RandomStream stream(seed_, "weights/" + spec.name);
-    for (float& value : out) {
-      value = static_cast<float>((norm ? 1.0 : 0.0) + scale * (2 * stream.uniform() - 1));
-    }
+    return UniformTensor{RandomStream::key(seed_, "weights/" + spec.name), norm ? 1.0 : 0.0, scale};
   }
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -9,11 +10,23 @@
 
 namespace kvstow {
 
+// A tensor of random numbers: element i is mean + scale * (2 u_i - 1), u_i being number i of the
+// RandomStream with this key.
+struct UniformTensor {
+  std::uint64_t key;
+  double mean;
+  double scale;
+};
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
   // Fills `out` with a tensor in f32, row-major. REQUIRES: out.size() == spec.elements().
   virtual void read(const TensorSpec&, std::span<float> out) const = 0;
+  // Where the tensor is random, how: a device then draws the same numbers without the host.
+  [[nodiscard]] virtual std::optional<UniformTensor> uniform(const TensorSpec&) const {
+    return std::nullopt;
+  }
 };
 
 // DIR/model.safetensors, or the shards that DIR/model.safetensors.index.json lists. Memory-mapped;
