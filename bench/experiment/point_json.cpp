@@ -32,7 +32,7 @@ json model_json(const ModelConfig& model) {
           {"kv_heads", model.kv_heads},
           {"head_dim", model.head_dim},
           {"parameters", model.parameters},
-          {"element_bytes", model.element_bytes},
+          {"element_bytes", model.element_bytes()},
           {"max_model_len", model.max_model_len.count()},
           {"kv_bytes_per_token", model.kv_bytes_per_token().count()}};
 }
@@ -160,8 +160,12 @@ json config_json(const ResolvedPoint& point) {
               {"slo_ttft_s", point.slo_ttft_s},
               {"slo_tpot_s", point.slo_tpot_s},
               {"seed", point.seed}};
+  if (point.stop_s > 0) out["stop_s"] = point.stop_s;
   if (point.executor != "simulated") {  // what only a real run depends on
     out["model"]["family"] = point.model.family;
+    out["model"]["dtype"] = point.model.dtype;
+    out["model"]["rope_theta"] = point.model.rope_theta;
+    out["model"]["norm_epsilon"] = point.model.norm_epsilon;
     out["model"]["checkpoint"] = point.model.checkpoint;
     out["model"]["tied_embeddings"] = point.model.tied_embeddings;
     out["model"]["ffn"] = point.model.ffn;
@@ -170,6 +174,7 @@ json config_json(const ResolvedPoint& point) {
                        {"top_k", point.sampling.top_k},
                        {"top_p", point.sampling.top_p}};
     out["executor_threads"] = point.executor_threads;
+    out["deterministic"] = point.deterministic;
   }
   return out;
 }

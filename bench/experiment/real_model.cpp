@@ -68,6 +68,8 @@ Transformer transformer_of(const ModelConfig& model) {
   shape.gated = !opt;
   shape.qk_norm = shape.family == ModelFamily::qwen3;
   shape.tied_embeddings = model.tied_embeddings;
+  shape.rope_theta = model.rope_theta;
+  shape.norm_epsilon = static_cast<float>(model.norm_epsilon);
   shape.validate("model " + model.name);
   return shape;
 }
@@ -75,12 +77,17 @@ Transformer transformer_of(const ModelConfig& model) {
 void check_computable(const ResolvedPoint& point) {
   const ModelConfig& model = point.model;
   const Transformer shape = transformer_of(model);
-  if (model.element_bytes != static_cast<std::int64_t>(sizeof(float))) {
-    throw InputError(
-        fmt::format("model {}: executor cpu stores K and V in f32: element_bytes is {}", model.name,
-                    model.element_bytes));
+  const bool gpu = point.executor == "cuda";
+  if ((model.dtype == "f32") == gpu) {
+    throw InputError(fmt::format("model {}: executor {} computes in {}, its dtype is {}",
+                                 model.name, point.executor, gpu ? "f16 or bf16" : "f32",
+                                 model.dtype));
   }
-  check_memory(point, shape);
+  if (!gpu) check_memory(point, shape);
+}
+
+std::unique_ptr<WeightSource> weights_of(const ModelConfig& model) {
+  return model.checkpoint.empty() ? random_weights(kWeightSeed) : open_checkpoint(model.checkpoint);
 }
 
 std::shared_ptr<const CpuTransformer> cpu_model(const ResolvedPoint& point) {
@@ -92,9 +99,7 @@ std::shared_ptr<const CpuTransformer> cpu_model(const ResolvedPoint& point) {
   std::weak_ptr<const CpuTransformer>& known = loaded[model.name];
   if (auto shared = known.lock()) return shared;
   const Transformer shape = transformer_of(model);
-  const auto source =
-      model.checkpoint.empty() ? random_weights(kWeightSeed) : open_checkpoint(model.checkpoint);
-  const auto fresh = std::make_shared<const CpuTransformer>(shape, *source);
+  const auto fresh = std::make_shared<const CpuTransformer>(shape, *weights_of(model));
   known = fresh;
   return fresh;
 }

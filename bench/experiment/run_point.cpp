@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -44,9 +45,22 @@ std::unique_ptr<BeamModel> beam_model(const ResolvedPoint& point) {
   return make_death_and_refork(point.beam_death_probability, point.seed);
 }
 
+int widest(const WorkloadConfig& workload) {
+  int width = 1;
+  for (const DecodingShare& share : workload.decodings) {
+    width = std::max(width, share.decoding.width);
+  }
+  return width;
+}
+
 std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllocator& allocator) {
   if (point.executor == "simulated") {
     return std::make_unique<SimulatedExecutor>(point.step_law, beam_model(point));
+  }
+  if (point.executor == "cuda") {
+    return make_cuda_executor(point, allocator,
+                              device_needs(point.system.allocator, pool_config(point),
+                                           scheduler_config(point), widest(point.workload)));
   }
   return std::make_unique<CpuExecutor>(
       cpu_model(point), allocator,
@@ -60,17 +74,22 @@ void serve(const ResolvedPoint& point, RunResult& result) {
   SeqIds seq_ids;
   const auto scheduler = make_scheduler(point, *allocator, seq_ids);
   const std::unique_ptr<Executor> executor = make_executor(point, *allocator);
-  SimulatedClock clock;
+  SimulatedClock simulated;
+  std::optional<WallClock> wall;
+  Clock& clock = point.executor == "cuda" ? wall.emplace() : static_cast<Clock&>(simulated);
   RunMetrics metrics(metrics_config(point));
   MetricsSink* sink = &metrics;
   std::optional<LedgerSeries> series;
   if (point.series_every_s > 0) sink = &series.emplace(*sink, point.series_every_s);
   std::optional<RecordLog> log;
   if (point.records) sink = &log.emplace(*sink);
-  Engine({*workload, *scheduler, *allocator, *executor, clock, *sink, seq_ids}).run();
+  EngineParts parts{*workload, *scheduler, *allocator, *executor, clock, *sink, seq_ids};
+  if (point.stop_s > 0) parts.stop_at = point.stop_s;
+  Engine(parts).run();
   if (series) result.series = series->take();
   if (log) result.records = log->take();
   result.summary = metrics.summarize();
+  result.device = device_times(*executor);
   result.trace = workload->report();
 }
 
@@ -89,15 +108,8 @@ void swap(const ResolvedPoint& point, RunResult& result) {
   KVSTOW_CHECK(allocator->swap_out(group, out.plan) == AllocStatus::ok, "no swap space");
   KVSTOW_CHECK(allocator->swap_in(group, Tokens(0), in.plan) == AllocStatus::ok,
                "no room to return");
-  const auto moved = [](const MemPlan& plan, MemOpKind kind) {
-    Tokens tokens{0};
-    for (const MemOp& op : plan.ops()) {
-      if (op.kind == kind) tokens += op.length;
-    }
-    return tokens;
-  };
-  const Tokens tokens_out = moved(out.plan, MemOpKind::swap_out);
-  const Tokens tokens_in = moved(in.plan, MemOpKind::swap_in);
+  const Tokens tokens_out = out.plan.moved().out;
+  const Tokens tokens_in = in.plan.moved().in;
   result.swap.swap_in = point.step_law.link_time(tokens_in, Tokens(0));
   result.swap.swap_in_out = point.step_law.link_time(tokens_in, tokens_out);
   Step prompt;
@@ -162,6 +174,9 @@ RunResult run_point(const ResolvedPoint& point) {
   RunResult result;
   const auto begin = std::chrono::steady_clock::now();
   const double cpu_begin = thread_cpu_s();
+  static std::mutex device;  // one run at a time has it
+  std::unique_lock lock(device, std::defer_lock);
+  if (point.executor == "cuda") lock.lock();
   if (point.kind == PointKind::serve) {
     serve(point, result);
   } else {

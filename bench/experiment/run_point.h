@@ -2,9 +2,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <variant>
 
 #include "baselines/static_batch_scheduler.h"
+#include "bench/experiment/cuda_point.h"
 #include "bench/experiment/ledger_series.h"
 #include "bench/experiment/point.h"
 #include "bench/experiment/record_log.h"
@@ -22,10 +24,11 @@ struct SwapCost {
 };
 
 struct RunResult {
-  RunSummary summary;                // PointKind::serve
-  SwapCost swap;                     // PointKind::swap
-  std::vector<LedgerSample> series;  // where the point asks for one
-  Records records;                   // likewise
+  RunSummary summary;                 // PointKind::serve
+  SwapCost swap;                      // PointKind::swap
+  std::vector<LedgerSample> series;   // where the point asks for one
+  Records records;                    // likewise
+  std::optional<DeviceTimes> device;  // executor cuda
   WorkloadReport trace;
   // Of the loop, workload generation included. `cpu_s` is this thread's own time, which a busy
   // machine does not stretch.
@@ -45,9 +48,9 @@ struct RunResult {
 [[nodiscard]] std::variant<IterationConfig, StaticBatchConfig> scheduler_config(
     const ResolvedPoint& point);
 
-// Deterministic apart from wall_s and cpu_s, and with executor cpu apart from everything that is
-// measured in seconds: its steps take the time they take. Throws InvariantError where an invariant
-// breaks on the way.
+// Deterministic apart from wall_s and cpu_s, and with executors that compute apart from everything
+// that is measured in seconds: their steps take the time they take. Executor cuda runs on the wall
+// clock, one point at a time. Throws InvariantError where an invariant breaks on the way.
 [[nodiscard]] RunResult run_point(const ResolvedPoint& point);
 
 }  // namespace kvstow

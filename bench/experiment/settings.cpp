@@ -14,7 +14,7 @@ namespace kvstow {
 namespace {
 
 constexpr std::string_view kDecodingNames[] = {"single", "parallel", "beam"};
-const std::vector<std::string> kExecutorNames = {"simulated", "cpu"};
+const std::vector<std::string> kExecutorNames = {"simulated", "cpu", "cuda"};
 
 struct Draft {
   DraftPoint& result;
@@ -168,7 +168,10 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) {
        d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
      }},
+    {"deterministic",
+     [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
     {"window_s", apply_window},
+    {"stop_s", [](Draft& d, const ConfigNode& n) { d.point.stop_s = n.number_above(0); }},
     {"records", [](Draft& d, const ConfigNode& n) { d.point.records = n.boolean(); }},
     {"series_every_s",
      [](Draft& d, const ConfigNode& n) { d.point.series_every_s = n.number_above(0); }},
@@ -285,7 +288,7 @@ void resolve_batch_size(ResolvedPoint& point, const Complainer& where) {
 }
 
 void check_executor(const ResolvedPoint& point, const Complainer& where) {
-  if (point.executor != "cpu") return;
+  if (point.executor == "simulated") return;
   try {
     check_computable(point);
   } catch (const InputError& error) {
@@ -311,7 +314,7 @@ void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const C
                             .layers = model.layers,
                             .hidden = model.hidden,
                             .parameters = model.parameters,
-                            .element_bytes = model.element_bytes,
+                            .element_bytes = model.element_bytes(),
                             .kv_bytes_per_token = model.kv_bytes_per_token(),
                             .tensor_parallel = point.tensor_parallel};
   const KvShape kv = {.block_tokens = point.system.block_tokens,

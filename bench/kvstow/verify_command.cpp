@@ -17,7 +17,7 @@ namespace {
 // Everything that the tokens depend on, and no more.
 struct Case {
   std::vector<Request> trace;
-  VerifyModel model;
+  ExecutorFactory executors;
   TokenHashes alone;
 };
 
@@ -28,23 +28,36 @@ std::vector<Request> requests_of(const ResolvedPoint& point) {
   return trace;
 }
 
+// Sequences of one request; only the size of a static batch's buffers depends on it.
+constexpr int kWidest = 8;
+
+ExecutorFactory executors_of(const ResolvedPoint& point) {
+  if (point.executor == "cuda") {
+    return [point](const VerifyArm& arm, const KvAllocator& allocator) {
+      DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
+      needs.poison = true;
+      return make_cuda_executor(point, allocator, needs);
+    };
+  }
+  return cpu_executors(
+      cpu_model(point),
+      {.seed = point.seed, .sampling = point.sampling, .threads = point.executor_threads});
+}
+
 const Case& case_of(const ResolvedPoint& point, std::map<std::string, Case>& cases) {
   const std::string key =
-      fmt::format("{}/{}/{:016x}/{}/{}/{}", point.model.name, point.seed,
+      fmt::format("{}/{}/{}/{:016x}/{}/{}/{}", point.model.name, point.executor, point.seed,
                   scan_workload(point.workload, point.seed).content_hash,
                   point.sampling.temperature, point.sampling.top_k, point.sampling.top_p);
   const auto found = cases.find(key);
   if (found != cases.end()) return found->second;
   Case fresh;
   fresh.trace = requests_of(point);
-  fresh.model = {.transformer = cpu_model(point),
-                 .seed = point.seed,
-                 .sampling = point.sampling,
-                 .threads = point.executor_threads};
+  fresh.executors = executors_of(point);
   fmt::print("{}: {} requests of {}, each alone first\n", point.model.name, fresh.trace.size(),
              point.labels.dataset);
   std::fflush(stdout);
-  fresh.alone = run_alone(fresh.trace, fresh.model);
+  fresh.alone = run_alone(fresh.trace, fresh.executors);
   return cases.emplace(key, std::move(fresh)).first->second;
 }
 
@@ -78,19 +91,18 @@ int verify_command(const std::string& file) {
   int broken = 0;
   for (const Curve& curve : experiment.curves) {
     const SearchRate rate{.rate_per_s = curve.rates.empty() ? 0 : curve.rates.front()};
-    const ResolvedPoint point = point_of(curve, rate, experiment.seed);
+    ResolvedPoint point = point_of(curve, rate, experiment.seed);
+    if (point.executor == "simulated") point.executor = "cpu";
     if (point.kind != PointKind::serve) continue;
     const Case& which = case_of(point, cases);
     const std::string name = arm_name(point);
-    // Points that differ in nothing but the executor are one arm.
-    ResolvedPoint any_executor = point;
-    any_executor.executor = "cpu";
-    if (!seen.insert(config_json(any_executor).dump()).second) continue;
+    // Simulated points are the arms of those that are computed.
+    if (!seen.insert(config_json(point).dump()).second) continue;
     const VerifyArm arm{.name = name,
                         .allocator = point.system.allocator,
                         .pool = pool_config(point),
                         .scheduler = scheduler_config(point)};
-    const ArmVerdict verdict = verify_arm(arm, which.trace, which.model, which.alone);
+    const ArmVerdict verdict = verify_arm(arm, which.trace, which.executors, which.alone);
     broken += !verdict.ok();
     fmt::print("  {:<44} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n", name,
                outcome(verdict), verdict.preemptions, verdict.recomputed.count(),

@@ -50,6 +50,7 @@ class SteadyTime final : public Executor {
   explicit SteadyTime(Executor& inner) : inner_(inner) {}
   void submit(const Step& step) override { inner_.submit(step); }
   StepResult wait() override { return {.elapsed = 1, .tokens = inner_.wait().tokens}; }
+  [[nodiscard]] int depth() const override { return inner_.depth(); }
   [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override {
     return inner_.token_hash(seq);
   }
@@ -58,8 +59,8 @@ class SteadyTime final : public Executor {
   Executor& inner_;
 };
 
-void serve(const VerifyArm& arm, std::span<const Request> requests, const VerifyModel& model,
-           CountingSink& sink) {
+void serve(const VerifyArm& arm, std::span<const Request> requests,
+           const ExecutorFactory& make_executor, CountingSink& sink) {
   std::unique_ptr<KvAllocator> allocator = make_allocator(arm.allocator, arm.pool);
   if (arm.decorate) allocator = arm.decorate(std::move(allocator));
   SeqIds seq_ids;
@@ -70,10 +71,8 @@ void serve(const VerifyArm& arm, std::span<const Request> requests, const Verify
     scheduler = std::make_unique<IterationScheduler>(std::get<IterationConfig>(arm.scheduler),
                                                      *allocator, seq_ids);
   }
-  CpuExecutor executor(
-      model.transformer, *allocator,
-      {.seed = model.seed, .sampling = model.sampling, .threads = model.threads, .poison = true});
-  SteadyTime timed(executor);
+  const std::unique_ptr<Executor> executor = make_executor(arm, *allocator);
+  SteadyTime timed(*executor);
   SimulatedClock clock;
   ListSource trace(requests);
   Engine({trace, *scheduler, *allocator, timed, clock, sink, seq_ids}).run();
@@ -86,14 +85,22 @@ Tokens whole_output(const Request& request, Tokens) {
 
 }  // namespace
 
+ExecutorFactory cpu_executors(std::shared_ptr<const CpuTransformer> model,
+                              CpuExecutorConfig config) {
+  config.poison = true;
+  return [model = std::move(model), config](const VerifyArm&, const KvAllocator& allocator) {
+    return std::make_unique<CpuExecutor>(model, allocator, config);
+  };
+}
+
 TokenHashes run_arm(const VerifyArm& arm, const std::vector<Request>& trace,
-                    const VerifyModel& model) {
+                    const ExecutorFactory& make_executor) {
   CountingSink sink(trace.size());
-  serve(arm, trace, model, sink);
+  serve(arm, trace, make_executor, sink);
   return std::move(sink.hashes);
 }
 
-TokenHashes run_alone(const std::vector<Request>& trace, const VerifyModel& model) {
+TokenHashes run_alone(const std::vector<Request>& trace, const ExecutorFactory& make_executor) {
   CountingSink sink(trace.size());
   for (const Request& request : trace) {
     const Tokens total = request.prompt + request.output;
@@ -107,18 +114,18 @@ TokenHashes run_alone(const std::vector<Request>& trace, const VerifyModel& mode
                                      .max_model_len = total,
                                      .estimate = whole_output,
                                      .share_prompt = false}};
-    serve(arm, std::span(&request, 1), model, sink);
+    serve(arm, std::span(&request, 1), make_executor, sink);
   }
   return std::move(sink.hashes);
 }
 
 ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,
-                      const VerifyModel& model, const TokenHashes& reference) {
+                      const ExecutorFactory& make_executor, const TokenHashes& reference) {
   ArmVerdict verdict;
   verdict.name = arm.name;
   CountingSink sink(trace.size());
   try {
-    serve(arm, trace, model, sink);
+    serve(arm, trace, make_executor, sink);
   } catch (const InvariantError& error) {
     verdict.error = error.what();
   }

@@ -31,22 +31,24 @@ struct VerifyArm {
   std::function<std::unique_ptr<KvAllocator>(std::unique_ptr<KvAllocator>)> decorate = nullptr;
 };
 
-struct VerifyModel {
-  std::shared_ptr<const CpuTransformer> transformer;
-  std::uint64_t seed = 1;  // of prompts and draws
-  SamplingConfig sampling;
-  int threads = 0;
-};
+// Makes the executor of an arm, for an allocator in its first state. It poisons: dead slots hold
+// NaN.
+using ExecutorFactory =
+    std::function<std::unique_ptr<Executor>(const VerifyArm&, const KvAllocator&)>;
+
+// The CPU's; `config.poison` is set.
+[[nodiscard]] ExecutorFactory cpu_executors(std::shared_ptr<const CpuTransformer>,
+                                            CpuExecutorConfig config);
 
 // Token hash of each request of a trace, by its place there; none where it was rejected.
 using TokenHashes = std::vector<std::optional<std::uint64_t>>;
 
 // Throws InvariantError where something breaks on the way, a non-finite logit included.
 [[nodiscard]] TokenHashes run_arm(const VerifyArm&, const std::vector<Request>& trace,
-                                  const VerifyModel&);
+                                  const ExecutorFactory&);
 
 // Every request alone.
-[[nodiscard]] TokenHashes run_alone(const std::vector<Request>& trace, const VerifyModel&);
+[[nodiscard]] TokenHashes run_alone(const std::vector<Request>& trace, const ExecutorFactory&);
 
 struct ArmVerdict {
   std::string name;
@@ -66,6 +68,6 @@ struct ArmVerdict {
 };
 
 [[nodiscard]] ArmVerdict verify_arm(const VerifyArm&, const std::vector<Request>& trace,
-                                    const VerifyModel&, const TokenHashes& reference);
+                                    const ExecutorFactory&, const TokenHashes& reference);
 
 }  // namespace kvstow

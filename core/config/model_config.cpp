@@ -24,9 +24,10 @@ const ServerConfig* ModelConfig::server(std::string_view device) const {
 }
 
 ModelConfig read_model(const ConfigNode& file) {
-  const ConfigMap map(file, {"name", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn",
-                             "vocab", "parameters", "element_bytes", "max_model_len", "family",
-                             "tied_embeddings", "checkpoint", "servers"});
+  const ConfigMap map(
+      file, {"name", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab",
+             "parameters", "dtype", "max_model_len", "family", "tied_embeddings", "rope_theta",
+             "norm_epsilon", "checkpoint", "servers"});
   const auto count = [&](const char* key) { return map.at(key).integer_at_least(1); };
   ModelConfig model;
   model.name = map.at("name").text();
@@ -38,7 +39,8 @@ ModelConfig read_model(const ConfigNode& file) {
   model.ffn = count("ffn");
   model.vocab = count("vocab");
   model.parameters = count("parameters");
-  model.element_bytes = count("element_bytes");
+  const std::vector<std::string> dtypes = {"f32", "f16", "bf16"};
+  model.dtype = map.at("dtype").name("dtype", dtypes);
   model.max_model_len = Tokens(count("max_model_len"));
   if (model.heads % model.kv_heads != 0) {
     map.at("kv_heads").fail("must divide heads");
@@ -46,6 +48,10 @@ ModelConfig read_model(const ConfigNode& file) {
   const std::vector<std::string> families = {"opt", "llama", "qwen3"};
   if (const auto family = map.find("family")) model.family = family->name("family", families);
   if (const auto tied = map.find("tied_embeddings")) model.tied_embeddings = tied->boolean();
+  if (const auto theta = map.find("rope_theta")) model.rope_theta = theta->number_above(0);
+  if (const auto epsilon = map.find("norm_epsilon")) {
+    model.norm_epsilon = epsilon->number_above(0);
+  }
   if (const auto folder = map.find("checkpoint")) model.checkpoint = folder->text();
   for (const ConfigNode& server : map.at("servers").items()) {
     model.servers.push_back(read_server(server));

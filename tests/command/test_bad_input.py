@@ -54,7 +54,11 @@ class BadInputTest(CommandTest):
     def test_a_model_that_cannot_be_computed(self):
         self.expect(
             with_line("executor: cpu"),
-            "x.yaml:7: executor: model opt-13b: an executor that computes needs its `family` "
+            "x.yaml:7: executor: model opt-13b: executor cpu computes in f32, its dtype is f16",
+        )
+        self.expect(
+            with_line("executor: cuda").replace("opt-13b", "opt-66b"),
+            "x.yaml:7: executor: model opt-66b: an executor that computes needs its `family` "
             "(opt, llama, qwen3)",
         )
         self.expect(

@@ -29,7 +29,7 @@ class VerifyTest(CommandTest):
         self.assertEqual(code, 2)
         self.assertEqual(
             err,
-            "model opt-13b: an executor that computes needs its `family` (opt, llama, qwen3)\n",
+            "model opt-13b: executor cpu computes in f32, its dtype is f16\n",
         )
 
 

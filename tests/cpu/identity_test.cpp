@@ -11,7 +11,7 @@ namespace {
 struct Reference {
   explicit Reference(bool groups) : trace(mixed_trace(24, groups)) {}
   std::vector<Request> trace;
-  VerifyModel model = tiny_model();
+  ExecutorFactory model = tiny_model();
   TokenHashes hashes = run_alone(trace, model);
 };
 
@@ -95,10 +95,8 @@ TEST(Identity, StaticBatches) {
 
 TEST(Identity, TheNumberOfThreadsDoesNotMatter) {
   const Reference& r = every_decoding();
-  VerifyModel threaded = r.model;
-  threaded.threads = 3;
   const VerifyArm arm = iteration_arm("paged", "paged", 16, Preemption::recompute);
-  EXPECT_EQ(run_arm(arm, r.trace, threaded), r.hashes);
+  EXPECT_EQ(run_arm(arm, r.trace, tiny_model(/*threads=*/3)), r.hashes);
 }
 
 }  // namespace

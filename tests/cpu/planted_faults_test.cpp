@@ -37,7 +37,7 @@ class PlantedFaults : public ::testing::TestWithParam<Planted> {};
 
 TEST_P(PlantedFaults, AreCaught) {
   static const std::vector<Request> trace = mixed_trace(18);
-  static const VerifyModel model = tiny_model();
+  static const ExecutorFactory model = tiny_model();
   static const TokenHashes reference = run_alone(trace, model);
 
   VerifyArm arm = arm_of(GetParam());

@@ -76,8 +76,8 @@ TEST(RealPoints, AModelThatCannotBeComputedIsBadInput) {
   };
   EXPECT_THAT(error([](ResolvedPoint& p) { p.model.family.clear(); }),
               ::testing::HasSubstr("needs its `family`"));
-  EXPECT_THAT(error([](ResolvedPoint& p) { p.model.element_bytes = 2; }),
-              ::testing::HasSubstr("element_bytes is 2"));
+  EXPECT_THAT(error([](ResolvedPoint& p) { p.model.dtype = "f16"; }),
+              ::testing::HasSubstr("its dtype is f16"));
   EXPECT_THAT(error([](ResolvedPoint& p) { p.model.checkpoint = "/nowhere"; }),
               ::testing::HasSubstr("/nowhere/config.json: cannot be read"));
   const auto saved = [](ResolvedPoint& p) {

@@ -34,7 +34,7 @@ inline std::vector<Request> mixed_trace(int requests, bool groups = true) {
   return trace;
 }
 
-inline VerifyModel tiny_model(double temperature = 0.8) {
+inline ExecutorFactory tiny_model(int threads = 1) {
   Transformer shape;
   shape.family = ModelFamily::qwen3;
   shape.layers = 2;
@@ -46,10 +46,10 @@ inline VerifyModel tiny_model(double temperature = 0.8) {
   shape.vocab = 96;
   shape.max_positions = 128;
   shape.qk_norm = true;
-  return {.transformer = std::make_shared<CpuTransformer>(shape, *random_weights(1)),
-          .seed = 1,
-          .sampling = {.temperature = temperature, .top_k = 40, .top_p = 0.95},
-          .threads = 1};
+  return cpu_executors(std::make_shared<CpuTransformer>(shape, *random_weights(1)),
+                       {.seed = 1,
+                        .sampling = {.temperature = 0.8, .top_k = 40, .top_p = 0.95},
+                        .threads = threads});
 }
 
 // Below the truth, so that allocators which reserve have to grow past it.

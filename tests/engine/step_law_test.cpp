@@ -18,7 +18,7 @@ StepLaw law_of(const std::string& device, const std::string& law, const std::str
                          .layers = config.layers,
                          .hidden = config.hidden,
                          .parameters = config.parameters,
-                         .element_bytes = config.element_bytes,
+                         .element_bytes = config.element_bytes(),
                          .kv_bytes_per_token = config.kv_bytes_per_token(),
                          .tensor_parallel = config.server(device)->tensor_parallel};
   return make_step_law(profile, law, shape, kv, fitted);

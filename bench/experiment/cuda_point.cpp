@@ -1,0 +1,108 @@
+#include "bench/experiment/cuda_point.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bench/experiment/real_model.h"
+#include "bench/registry/allocators.h"
+#include "core/exec/cuda/cuda_executor.h"
+
+namespace kvstow {
+namespace {
+
+std::shared_ptr<CudaTransformer> model_of(const ResolvedPoint& point) {
+  static std::string loaded;
+  static std::shared_ptr<CudaTransformer> model;
+  const ModelConfig& config = point.model;
+  const std::string name = fmt::format("{}/{}/{}", config.name, config.dtype, point.deterministic);
+  if (loaded == name) return model;
+  model.reset();  // there may not be room for two
+  loaded.clear();
+  model = std::make_shared<CudaTransformer>(
+      transformer_of(config), config.dtype == "bf16" ? kernels::DType::bf16 : kernels::DType::f16,
+      *weights_of(config), point.deterministic ? LinearMode::deterministic : LinearMode::fastest);
+  loaded = name;
+  return model;
+}
+
+// Block tables or extents? A view tells; so another allocator of the same kind is asked for one.
+int table_block_tokens(const std::string& allocator, const PoolConfig& pool) {
+  const auto sample = make_allocator(allocator, pool);
+  const SeqId seq(0);
+  MemPlan plan;
+  const AdmitRequest one{
+      .group = std::span(&seq, 1), .prompt = Tokens(1), .expected_total = Tokens(1)};
+  if (sample->admit(one, plan).status != AllocStatus::ok)
+    return 0;  // a pool without a single block
+  return static_cast<int>(sample->view(seq).block_tokens.count());
+}
+
+// Below, capturing costs more than it saves: a request served alone, as verify's reference is.
+constexpr int kFewSequences = 4;
+
+Seconds quantile(std::vector<Seconds> values, double q) {
+  if (values.empty()) return 0;
+  const auto at = static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + at, values.end());
+  return values[static_cast<std::size_t>(at)];
+}
+
+}  // namespace
+
+DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
+                         const std::variant<IterationConfig, StaticBatchConfig>& scheduler,
+                         int widest) {
+  DeviceNeeds needs{.block_tokens = table_block_tokens(allocator, pool)};
+  if (const auto* batch = std::get_if<StaticBatchConfig>(&scheduler)) {
+    needs.max_sequences = static_cast<int>(batch->batch_size) * widest;
+    needs.max_step_rows = needs.max_sequences * static_cast<int>(pool.max_sequence.count());
+  } else {
+    const auto& config = std::get<IterationConfig>(scheduler);
+    needs.max_sequences =
+        static_cast<int>(std::min(config.max_sequences, pool.device_slots.count()));
+    needs.max_step_rows = static_cast<int>(config.max_batched_tokens.count()) + needs.max_sequences;
+  }
+  return needs;
+}
+
+std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
+                                             const KvAllocator& allocator,
+                                             const DeviceNeeds& needs) {
+  return std::make_unique<CudaExecutor>(
+      model_of(point), allocator,
+      CudaExecutorConfig{.seed = point.seed,
+                         .sampling = point.sampling,
+                         .block_tokens = needs.block_tokens,
+                         .max_step_rows = needs.max_step_rows,
+                         .max_sequences = needs.max_sequences,
+                         .graphs = needs.max_sequences > kFewSequences,
+                         .poison = needs.poison});
+}
+
+std::optional<DeviceTimes> device_times(const Executor& executor) {
+  const auto* cuda = dynamic_cast<const CudaExecutor*>(&executor);
+  if (cuda == nullptr) return std::nullopt;
+  DeviceTimes times;
+  std::vector<Seconds> host;
+  std::vector<Seconds> idle;
+  bool after_graph = false;
+  for (const StepTiming& step : cuda->timings()) {
+    ++times.steps;
+    times.graphs += step.graph;
+    times.busy += step.device;
+    times.idle += step.idle;
+    if (step.graph && after_graph) {
+      host.push_back(step.host);
+      idle.push_back(step.idle);
+    }
+    after_graph = step.graph;
+  }
+  times.host_median = quantile(host, 0.5);
+  times.host_p99 = quantile(host, 0.99);
+  times.idle_median = quantile(idle, 0.5);
+  times.idle_p99 = quantile(idle, 0.99);
+  return times;
+}
+
+}  // namespace kvstow

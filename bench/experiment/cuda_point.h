@@ -1,0 +1,51 @@
+// Executor cuda for a point, where the build has it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "baselines/static_batch_scheduler.h"
+#include "bench/experiment/point.h"
+#include "core/engine/iteration_scheduler.h"
+#include "core/exec/executor.h"
+#include "core/kv/kv_allocator.h"
+
+namespace kvstow {
+
+// What a run on a GPU says about its steps. Seconds.
+struct DeviceTimes {
+  Seconds host_median = 0;  // from tokens visible to the next launch; steps of decodes only
+  Seconds host_p99 = 0;
+  Seconds idle_median = 0;  // of the device between two such steps
+  Seconds idle_p99 = 0;
+  Seconds busy = 0;  // of the device, all steps
+  Seconds idle = 0;  // of the device between steps, all of them
+  std::int64_t steps = 0;
+  std::int64_t graphs = 0;  // steps that ran as a graph
+};
+
+// What its buffers are sized for.
+struct DeviceNeeds {
+  int block_tokens = 0;  // of block tables; 0: extents
+  int max_step_rows = 0;
+  int max_sequences = 0;
+  bool poison = false;
+};
+
+// For a system on this pool whose requests have up to `widest` sequences.
+[[nodiscard]] DeviceNeeds device_needs(
+    const std::string& allocator, const PoolConfig&,
+    const std::variant<IterationConfig, StaticBatchConfig>& scheduler, int widest);
+
+// The point says model, sampling and seed. REQUIRES: check_computable() passed. The model stays
+// loaded until a point needs another one. Throws InputError where the build has no CUDA, or the
+// machine no device or too little memory on it.
+[[nodiscard]] std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
+                                                           const DeviceNeeds&);
+
+// Of a CudaExecutor; none of any other.
+[[nodiscard]] std::optional<DeviceTimes> device_times(const Executor&);
+
+}  // namespace kvstow

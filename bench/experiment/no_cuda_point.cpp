@@ -1,0 +1,20 @@
+#include "bench/experiment/cuda_point.h"
+#include "core/check.h"
+
+namespace kvstow {
+
+DeviceNeeds device_needs(const std::string&, const PoolConfig&,
+                         const std::variant<IterationConfig, StaticBatchConfig>&, int) {
+  return {};
+}
+
+std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
+                                             const DeviceNeeds&) {
+  throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
+}
+
+std::optional<DeviceTimes> device_times(const Executor&) {
+  return std::nullopt;
+}
+
+}  // namespace kvstow

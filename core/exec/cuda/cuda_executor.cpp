@@ -1,0 +1,310 @@
+#include "core/exec/cuda/cuda_executor.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/check.h"
+#include "core/exec/rows/beam_draw.h"
+#include "kernels/cuda/cuda_check.h"
+
+namespace kvstow {
+
+using kernels::KvLayout;
+
+namespace {
+
+constexpr std::size_t kStagingBytes = std::size_t{256} << 20;
+constexpr int kNotANumber = 0xff;  // as every byte: a NaN in f16 and bf16
+
+Seconds now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Seconds seconds_between(const Event& from, const Event& to) {
+  float ms = 0;
+  KVSTOW_CUDA(cudaEventElapsedTime(&ms, from, to));
+  return ms * 1e-3;
+}
+
+KvLayout layout_of(const CudaTransformer& model, Tokens slots) {
+  const Transformer& shape = model.shape();
+  return {shape.layers, shape.kv_heads, shape.head_dim, slots.count(), model.dtype()};
+}
+
+std::int64_t table_stride(const Transformer& shape, int block_tokens) {
+  return block_tokens > 0 ? ceil_div(shape.max_positions, block_tokens) : 0;
+}
+
+// A batch is padded to a size that a graph was captured for: a few per cent of rows more than
+// needed.
+int padded_batch(int rows) {
+  const int step = rows <= 8 ? 1 : rows <= 64 ? 4 : 8;
+  return (rows + step - 1) / step * step;
+}
+
+}  // namespace
+
+CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAllocator& allocator,
+                           const CudaExecutorConfig& config)
+    : model_(std::move(model)),
+      config_(config),
+      histories_(model_->shape().vocab, config.seed),
+      rows_(allocator, {.positions = Tokens(model_->shape().max_positions),
+                        .slots = allocator.stats(Tier::device).capacity}) {
+  const KvLayout device = layout_of(*model_, allocator.stats(Tier::device).capacity);
+  const KvLayout host = layout_of(*model_, allocator.stats(Tier::host).capacity);
+  pool_data_ = {static_cast<std::size_t>(device.elements()), "the KV pool"};
+  pool_ = {pool_data_.get(), device};
+  if (config.poison) {
+    KVSTOW_CUDA(cudaMemset(pool_.data, kNotANumber, pool_data_.size() * sizeof(std::uint16_t)));
+  }
+  if (host.slots > 0) {
+    const auto slot_bytes = static_cast<std::size_t>(kernels::cuda::slot_bytes_of_all_layers(host));
+    host_data_ = {static_cast<std::size_t>(host.elements()), "the host's KV pool"};
+    host_ = {host_data_.get(), host};
+    staging_.slots = std::min<std::int64_t>(
+        host.slots,
+        static_cast<std::int64_t>(std::max<std::size_t>(kStagingBytes / slot_bytes, 1)));
+    staging_data_ = {static_cast<std::size_t>(staging_.slots) * slot_bytes / sizeof(std::uint16_t),
+                     "the swaps' staging buffer"};
+    staging_.data = staging_data_.get();
+  }
+  const std::int64_t stride = table_stride(model_->shape(), config.block_tokens);
+  work_ = std::make_unique<CudaTransformer::Workspace>(*model_, config.max_step_rows,
+                                                       config.max_sequences);
+  for (std::size_t parity = 0; parity < kDepth; ++parity) {
+    upload_[parity] = std::make_unique<RowsUpload>(config.max_step_rows, stride);
+    Flight& flight = flights_[parity];
+    flight.token = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
+    flight.logprob = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
+  }
+  if (config.graphs) capture_graphs();
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+}
+
+CudaExecutor::~CudaExecutor() {
+  cudaDeviceSynchronize();
+}
+
+void CudaExecutor::capture_graphs() {
+  const std::int64_t stride = table_stride(model_->shape(), config_.block_tokens);
+  const int most = padded_batch(config_.max_sequences);
+  graph_work_ = std::make_unique<CudaTransformer::Workspace>(*model_, most, most);
+  for (std::size_t parity = 0; parity < kDepth; ++parity) {
+    graph_upload_[parity] = std::make_unique<RowsUpload>(most, stride);
+  }
+  ForwardRows empty;
+  empty.block_tokens = config_.block_tokens;
+  for (int rows = 1; rows <= most; rows = padded_batch(rows + 1)) {
+    model_->tune(rows, *graph_work_, compute_);
+    for (std::size_t parity = 0; parity < kDepth; ++parity) {
+      const DeviceRows padding = graph_upload_[parity]->pack(empty, {}, rows);
+      graphs_[parity][rows] = Graph(
+          compute_, [&](cudaStream_t stream) { forward(padding, parity, *graph_work_, stream); });
+    }
+  }
+}
+
+// Layers and draws. The step before has left its tokens in the other flight's buffer.
+void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
+                           CudaTransformer::Workspace& work, cudaStream_t stream) {
+  model_->forward(rows, flights_[1 - parity].token.get(), pool_, work, stream);
+  kernels::cuda::sample_tokens({.rows = rows.draws,
+                                .vocab = model_->shape().vocab,
+                                .logits = work.logits(),
+                                .logits_stride = model_->shape().vocab,
+                                .dtype = kernels::DType::f32,
+                                .row = rows.sampling,
+                                .seed = config_.seed,
+                                .token = flights_[parity].token.get(),
+                                .logprob = flights_[parity].logprob.get()},
+                               stream);
+}
+
+void CudaExecutor::submit(const Step& step) {
+  KVSTOW_CHECK(submitted_ - settled_ < kDepth,
+               "more steps in flight than the executor has room for");
+  const auto parity = static_cast<std::size_t>(submitted_ % kDepth);
+  Flight& flight = flights_[parity];
+  rows_.collect(step, histories_);
+  collect_draws(flight);
+  const Marks& marks = marks_[static_cast<std::size_t>(submitted_) % marks_.size()];
+  KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
+  run_plan(step.plan);
+  flight.timing = {.rows = rows_.rows().rows()};
+  if (flight.timing.rows > 0) run_rows(flight, parity);
+  KVSTOW_CUDA(cudaEventRecord(marks.done, compute_));
+  flight.timing.host = now() - visible_at_;
+  draw_of_.assign(draw_of_.size(), -1);
+  for (std::size_t i = 0; i < flight.draws.size(); ++i) {
+    const auto [seq, request] = flight.draws[i];
+    if (seq.index() >= draw_of_.size()) draw_of_.resize(seq.index() + 1, -1);
+    draw_of_[seq.index()] = static_cast<std::int32_t>(i);
+    ++histories_.of(seq, *request).on_their_way;
+  }
+  ++submitted_;
+}
+
+void CudaExecutor::run_plan(const MemPlan& plan) {
+  if (plan.empty()) return;
+  const auto run = [&](std::span<const MemOp> ops) {
+    kernels::cuda::run_mem_plan(kernels::cuda::level_plan(ops), pool_, host_, staging_, compute_);
+  };
+  if (!config_.poison) return run(plan.ops());
+  for (const MemOp& op : plan.ops()) {
+    run({&op, 1});
+    poison_freed(op);
+  }
+}
+
+void CudaExecutor::poison_freed(const MemOp& op) {
+  const auto slots = static_cast<std::size_t>(op.length.count());
+  if (op.kind == MemOpKind::free_device) {
+    const std::size_t slot_bytes =
+        static_cast<std::size_t>(pool_.layout.slot_stride()) * sizeof(std::uint16_t);
+    auto* at = static_cast<unsigned char*>(pool_.data) +
+               static_cast<std::size_t>(op.src.index()) * slot_bytes;
+    for (int plane = 0; plane < 2 * pool_.layout.layers; ++plane) {
+      KVSTOW_CUDA(cudaMemsetAsync(at, kNotANumber, slots * slot_bytes, compute_));
+      at += static_cast<std::size_t>(pool_.layout.slots) * slot_bytes;
+    }
+  }
+  if (op.kind == MemOpKind::free_host) {
+    const auto bytes =
+        static_cast<std::size_t>(kernels::cuda::slot_bytes_of_all_layers(host_.layout));
+    KVSTOW_CUDA(cudaMemsetAsync(
+        static_cast<unsigned char*>(host_.data) + static_cast<std::size_t>(op.src.index()) * bytes,
+        kNotANumber, slots * bytes, compute_));
+  }
+}
+
+// One draw for each sequence: samples that still share a history draw from copies of one row.
+void CudaExecutor::collect_draws(Flight& flight) {
+  flight.draws.clear();
+  flight.beams.clear();
+  draw_rows_.logits.clear();
+  draw_rows_.sampling.clear();
+  for (const Draw& draw : rows_.draws()) {
+    const StepGroup& group = *draw.group;
+    const Request& request = *group.request;
+    const Tokens position = group.first + group.count - request.prompt;
+    const bool beam = request.decoding.kind == DecodingKind::beam;
+    if (beam) {
+      flight.beams.push_back({&group, static_cast<int>(draw_rows_.logits.size()), draw.rows});
+    }
+    const std::size_t count = beam ? static_cast<std::size_t>(draw.rows) : group.sequences.size();
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto row = static_cast<std::size_t>(draw.first_row) + (draw.rows == 1 ? 0 : i);
+      draw_rows_.logits.push_back(rows_.rows().logits[row]);
+      draw_rows_.sampling.push_back(
+          {.temperature = beam ? 0 : config_.sampling.temperature,
+           .top_p = config_.sampling.top_p,
+           .top_k = config_.sampling.top_k,
+           .request = request.id.index(),
+           .sample = static_cast<std::uint32_t>(i),
+           .output_position = static_cast<std::int32_t>(position.count())});
+      flight.draws.push_back({group.sequences[i], &request});
+    }
+  }
+}
+
+// Tokens that only the device knows yet: from the sequence to its draw in the step before.
+void CudaExecutor::feed_from_last_step() {
+  for (std::int32_t& token : rows_.rows().token) {
+    if (token >= 0) continue;
+    const std::int32_t draw = draw_of_[static_cast<std::size_t>(~token)];
+    KVSTOW_CHECK(draw >= 0, "a step feeds back a token that the step before it did not draw");
+    token = ~draw;
+  }
+}
+
+// The number of rows that the step's graph was captured for; 0: it has none.
+int CudaExecutor::graph_rows() {
+  const ForwardRows& rows = rows_.rows();
+  const auto& logits = draw_rows_.logits;
+  const int most = graphs_[0].empty() ? 0 : graphs_[0].rbegin()->first;
+  if (rows.prompts() > 0 || rows.rows() > most || std::ssize(logits) != rows.rows()) return 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] != static_cast<std::int32_t>(i)) return 0;
+  }
+  return padded_batch(rows.rows());
+}
+
+// Recomputed prompts and static batches may exceed what was foreseen.
+void CudaExecutor::make_room(const ForwardRows& rows) {
+  KVSTOW_CHECK(std::ssize(draw_rows_.logits) <= config_.max_sequences,
+               "a step draws for more sequences than max_sequences");
+  if (rows.rows() <= work_->rows() && upload_[0]->holds(rows, draw_rows_)) return;
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+  const int most = rows.rows() + rows.rows() / 4;
+  work_.reset();
+  work_ = std::make_unique<CudaTransformer::Workspace>(*model_, most, config_.max_sequences);
+  const std::int64_t stride = table_stride(model_->shape(), config_.block_tokens);
+  for (auto& upload : upload_) upload = std::make_unique<RowsUpload>(most, stride);
+}
+
+void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
+  feed_from_last_step();
+  const ForwardRows& rows = rows_.rows();
+  const int graph = graph_rows();
+  if (graph == 0) make_room(rows);
+  RowsUpload& upload = graph > 0 ? *graph_upload_[parity] : *upload_[parity];
+  const DeviceRows there = upload.pack(rows, draw_rows_, graph);
+  upload.send(transfer_);
+  KVSTOW_CUDA(cudaEventRecord(flight.sent, transfer_));
+  KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
+  flight.timing.graph = graph > 0;
+  if (graph > 0) {
+    graphs_[parity].at(graph).launch(compute_);
+    flight.logits = graph_work_->logits();
+  } else {
+    forward(there, parity, *work_, compute_);
+    flight.logits = work_->logits();
+  }
+}
+
+StepResult CudaExecutor::wait() {
+  KVSTOW_CHECK(settled_ < submitted_, "there is no step to wait for");
+  Flight& flight = flights_[static_cast<std::size_t>(settled_ % kDepth)];
+  const auto at = static_cast<std::size_t>(settled_);
+  const Marks& marks = marks_[at % marks_.size()];
+  KVSTOW_CUDA(cudaEventSynchronize(marks.done));
+  visible_at_ = now();
+  flight.timing.device = seconds_between(marks.begin, marks.done);
+  if (settled_ > 0) {
+    flight.timing.idle = seconds_between(marks_[(at - 1) % marks_.size()].done, marks.begin);
+  }
+  timings_.push_back(flight.timing);
+  tokens_.clear();
+  read_tokens(flight);
+  read_beams(flight);
+  ++settled_;
+  return {.elapsed = flight.timing.device, .tokens = tokens_};
+}
+
+void CudaExecutor::read_tokens(Flight& flight) {
+  for (std::size_t i = 0; i < flight.draws.size(); ++i) {
+    const auto [seq, request] = flight.draws[i];
+    TokenHistory& history = histories_.of(seq, *request);
+    --history.on_their_way;
+    const std::int32_t token = flight.token.get()[i];
+    KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
+    if (request->decoding.kind == DecodingKind::beam) continue;
+    history.tokens.push_back(token);
+    tokens_.push_back({seq, seq, token, flight.logprob.get()[i]});
+  }
+}
+
+// The engine waits for a step with beams before it makes another: the logits are still there.
+void CudaExecutor::read_beams(Flight& flight) {
+  const int vocab = model_->shape().vocab;
+  for (const BeamGroup& beam : flight.beams) {
+    beam_logits_.resize(static_cast<std::size_t>(beam.rows) * static_cast<std::size_t>(vocab));
+    KVSTOW_CUDA(cudaMemcpy(beam_logits_.data(),
+                           flight.logits + std::int64_t{beam.first_draw} * vocab,
+                           beam_logits_.size() * sizeof(float), cudaMemcpyDeviceToHost));
+    draw_beams(*beam.group, beam_logits_, vocab, histories_, tokens_);
+  }
+}
+
+}  // namespace kvstow

@@ -1,0 +1,132 @@
+// Carries steps out on a GPU: the same Step, rows and promises as the CPU executor, with two steps
+// in flight, so that the host decides the next step while the device runs this one.
+//
+// One compute stream orders everything: a step's memory plan, its layers, its draws. Rows go over
+// on a stream of their own, into one of two buffers that no running step reads. A step of decodes
+// only is one graph launch; lengths, tables and tokens are read on the device, where the tokens of
+// the step before may not even be known to the host.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "core/engine/sampling.h"
+#include "core/exec/cuda/cuda_transformer.h"
+#include "core/exec/executor.h"
+#include "core/exec/rows/step_rows.h"
+#include "core/kv/kv_allocator.h"
+#include "kernels/cuda/cache_ops.h"
+
+namespace kvstow {
+
+struct CudaExecutorConfig {
+  std::uint64_t seed = 1;
+  SamplingConfig sampling;
+  int block_tokens = 0;      // of the allocator's block tables; 0: it hands out extents
+  int max_step_rows = 4096;  // of one step; a longer one makes the buffers grow, at a price
+  int max_sequences = 256;   // drawn for in one step; batches of decodes up to this run as graphs
+  bool graphs = true;        // without them every kernel is launched by itself
+  // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
+  // verification.
+  bool poison = false;
+};
+
+// Where a step's time went on the host, beside what the device says. Seconds.
+struct StepTiming {
+  Seconds device = 0;  // from the step's first work to its last
+  Seconds idle = 0;    // of the device, before the step
+  Seconds host = 0;    // from the tokens of an earlier step to this step's launch
+  int rows = 0;
+  bool graph = false;
+};
+
+class CudaExecutor final : public Executor {
+ public:
+  // The pools are exactly the allocator's tiers. The allocator must outlive the executor and, while
+  // submit() runs, be in the state that the step was made in. Throws InputError where memory is
+  // short.
+  CudaExecutor(std::shared_ptr<CudaTransformer>, const KvAllocator&, const CudaExecutorConfig&);
+  ~CudaExecutor() override;
+
+  void submit(const Step&) override;
+  StepResult wait() override;
+  [[nodiscard]] int depth() const override { return kDepth; }
+  [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override { return histories_.hash(seq); }
+
+  // The output tokens drawn for a sequence so far.
+  [[nodiscard]] const std::vector<std::int32_t>& tokens(SeqId seq) const {
+    return histories_.tokens(seq);
+  }
+  [[nodiscard]] const std::vector<StepTiming>& timings() const { return timings_; }
+
+ private:
+  static constexpr int kDepth = 2;
+
+  // What is drawn for one sequence: number i of the step's draws.
+  struct DrawnRow {
+    SeqId seq;
+    const Request* request;
+  };
+  struct BeamGroup {
+    const StepGroup* group;
+    int first_draw;
+    int rows;  // of logits: one while the beams share a history
+  };
+  struct Flight {
+    std::vector<DrawnRow> draws;
+    std::vector<BeamGroup> beams;
+    const float* logits = nullptr;
+    PinnedBuffer<std::int32_t> token;  // [draws] written by the device
+    PinnedBuffer<float> logprob;
+    Event sent;
+    StepTiming timing;
+  };
+  // A step's first and last moment. Kept for longer than the step, to see what lies between two.
+  struct Marks {
+    Event begin, done;
+  };
+
+  void capture_graphs();
+  void run_plan(const MemPlan&);
+  void poison_freed(const MemOp&);
+  void collect_draws(Flight&);
+  void feed_from_last_step();
+  void make_room(const ForwardRows&);
+  void run_rows(Flight&, std::size_t parity);
+  void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
+  void read_tokens(Flight&);
+  void read_beams(Flight&);
+  [[nodiscard]] int graph_rows();
+
+  std::shared_ptr<CudaTransformer> model_;
+  CudaExecutorConfig config_;
+  TokenHistories histories_;
+  StepRows rows_;
+  DrawRows draw_rows_;
+  std::vector<std::int32_t> draw_of_;  // by SeqId: its draw in the step submitted last
+
+  Stream compute_, transfer_;
+  DeviceBuffer<std::uint16_t> pool_data_, staging_data_;
+  PinnedBuffer<std::uint16_t> host_data_;
+  kernels::KvPool pool_{};
+  kernels::cuda::HostPool host_{};
+  kernels::cuda::Staging staging_{};
+
+  // For steps that run as graphs, and for the others, whose size nobody knows beforehand.
+  std::unique_ptr<CudaTransformer::Workspace> graph_work_, work_;
+  std::array<std::unique_ptr<RowsUpload>, kDepth> graph_upload_, upload_;
+  std::array<std::map<int, Graph>, kDepth> graphs_;  // by padded rows
+  std::array<Flight, kDepth> flights_;
+  std::array<Marks, 2 * kDepth> marks_;
+  std::vector<float> beam_logits_;
+
+  std::int64_t submitted_ = 0;
+  std::int64_t settled_ = 0;
+  Seconds visible_at_ = 0;  // when the last tokens became visible
+  std::vector<TokenOut> tokens_;
+  std::vector<StepTiming> timings_;
+};
+
+}  // namespace kvstow

@@ -1,0 +1,361 @@
+#include "core/exec/cuda/cuda_transformer.h"
+
+#include <cmath>
+
+#include "core/check.h"
+#include "core/exec/cuda/step_kernels.h"
+#include "core/exec/model/rope.h"
+#include "kernels/cuda/cache_ops.h"
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/layers.h"
+#include "kernels/cuda/prefill_attention.h"
+
+namespace kvstow {
+
+using kernels::DType;
+using kernels::cuda::Dependent;
+
+namespace {
+
+constexpr std::int64_t kElementBytes = 2;
+
+int up_width(const Transformer& shape) {
+  return shape.gated ? 2 * shape.ffn : shape.ffn;
+}
+
+}  // namespace
+
+// Puts tensors on the device: drawn there where the source is a random one, through a host buffer
+// where it is a file.
+struct CudaTransformer::Loader {
+  const Transformer& shape;
+  DType dtype;
+  const WeightSource& source;
+  Stream stream;
+  std::vector<float> host;
+  DeviceBuffer<float> device{0, "a tensor's upload"};
+
+  void fill(const TensorSpec& spec, std::uint16_t* to) {
+    if (const auto uniform = source.uniform(spec)) {
+      fill_uniform_weights(to, spec.elements(), dtype, uniform->key, uniform->mean, uniform->scale,
+                           stream);
+      return;
+    }
+    const auto count = static_cast<std::size_t>(spec.elements());
+    host.resize(count);
+    source.read(spec, host);
+    if (device.size() < count) device = {count, "a tensor's upload"};
+    KVSTOW_CUDA(
+        cudaMemcpy(device.get(), host.data(), count * sizeof(float), cudaMemcpyHostToDevice));
+    convert_weights(device.get(), spec.elements(), dtype, to, stream);
+    KVSTOW_CUDA(cudaStreamSynchronize(stream));
+  }
+
+  // Several tensors one after the other; empty where the model has none of them.
+  [[nodiscard]] Tensor read(std::initializer_list<Weight> weights, int layer = 0) {
+    std::int64_t elements = 0;
+    for (const Weight weight : weights) {
+      if (const auto spec = tensor_spec(shape, weight, layer)) elements += spec->elements();
+    }
+    if (elements == 0) return {};
+    Tensor tensor(static_cast<std::size_t>(elements), "the model's weights");
+    std::uint16_t* to = tensor.get();
+    for (const Weight weight : weights) {
+      const auto spec = tensor_spec(shape, weight, layer);
+      if (!spec) continue;
+      fill(*spec, to);
+      to += spec->elements();
+    }
+    return tensor;
+  }
+
+  // Several matrices of one input side by side: one product serves all of them.
+  [[nodiscard]] OwnedLinear fuse(int in, std::initializer_list<Weight> weights,
+                                 std::initializer_list<Weight> biases, int layer = 0) {
+    OwnedLinear linear;
+    linear.weights = read(weights, layer);
+    linear.biases = read(biases, layer);
+    linear.in = in;
+    linear.out = static_cast<int>(linear.weights.size() / static_cast<std::size_t>(in));
+    linear.weight = linear.weights.get();
+    linear.bias = linear.biases.get();
+    return linear;
+  }
+};
+
+CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const WeightSource& source,
+                                 LinearMode mode)
+    : shape_(shape), dtype_(dtype), linear_((require_cuda_device(), dtype), mode) {
+  Loader load{.shape = shape_, .dtype = dtype, .source = source};
+  token_embedding_ = load.read({Weight::token_embedding});
+  position_embedding_ = load.read({Weight::position_embedding});
+  for (int i = 0; i < shape.layers; ++i) {
+    Layer& layer = layers_.emplace_back();
+    layer.attention_norm = {load.read({Weight::attention_norm}, i),
+                            load.read({Weight::attention_norm_bias}, i)};
+    layer.mlp_norm = {load.read({Weight::mlp_norm}, i), load.read({Weight::mlp_norm_bias}, i)};
+    layer.q_norm = load.read({Weight::q_norm}, i);
+    layer.k_norm = load.read({Weight::k_norm}, i);
+    layer.qkv = load.fuse(shape.hidden, {Weight::q, Weight::k, Weight::v},
+                          {Weight::q_bias, Weight::k_bias, Weight::v_bias}, i);
+    layer.o = load.fuse(shape.q_width(), {Weight::o}, {Weight::o_bias}, i);
+    layer.up = load.fuse(shape.hidden, {Weight::gate, Weight::up}, {Weight::up_bias}, i);
+    layer.down = load.fuse(shape.ffn, {Weight::down}, {Weight::down_bias}, i);
+  }
+  final_norm_ = {load.read({Weight::final_norm}), load.read({Weight::final_norm_bias})};
+  if (shape.tied_embeddings) {
+    lm_head_.in = shape.hidden;
+    lm_head_.out = shape.vocab;
+    lm_head_.weight = token_embedding_.get();
+  } else {
+    lm_head_ = load.fuse(shape.hidden, {Weight::lm_head}, {});
+  }
+  if (!shape.learned_positions) {
+    const RopeTable table = rope_table(shape);
+    rope_cos_ = {table.cos.size(), "the RoPE table"};
+    rope_sin_ = {table.sin.size(), "the RoPE table"};
+    const std::size_t bytes = table.cos.size() * sizeof(float);
+    KVSTOW_CUDA(cudaMemcpy(rope_cos_.get(), table.cos.data(), bytes, cudaMemcpyHostToDevice));
+    KVSTOW_CUDA(cudaMemcpy(rope_sin_.get(), table.sin.data(), bytes, cudaMemcpyHostToDevice));
+  }
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+  if (mode == LinearMode::deterministic) probe();
+}
+
+// The layers have one shape.
+void CudaTransformer::probe() {
+  const Stream stream;
+  const Layer& layer = layers_.front();
+  const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
+  linear_.probe(layer.qkv, LinearUse::store, shape_.hidden, qkv, stream);
+  linear_.probe(layer.o, LinearUse::add, shape_.q_width(), shape_.hidden, stream);
+  linear_.probe(layer.up, shape_.gated ? LinearUse::store : LinearUse::store_relu, shape_.hidden,
+                up_width(shape_), stream);
+  linear_.probe(layer.down, LinearUse::add, shape_.ffn, shape_.hidden, stream);
+  linear_.probe(lm_head_, LinearUse::logits, shape_.hidden, shape_.vocab, stream);
+}
+
+std::int64_t CudaTransformer::weight_bytes() const {
+  const auto bytes = [](const Linear& l) { return std::int64_t{l.in} * l.out * kElementBytes; };
+  std::int64_t sum = bytes(lm_head_);
+  for (const Layer& layer : layers_) {
+    sum += bytes(layer.qkv) + bytes(layer.o) + bytes(layer.up) + bytes(layer.down);
+  }
+  return sum;
+}
+
+CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, int draws)
+    : rows_(rows), draws_(draws) {
+  const Transformer& shape = model.shape_;
+  const auto buffer = [&](int height, int width) {
+    return DeviceBuffer<std::uint16_t>(
+        static_cast<std::size_t>(height) * static_cast<std::size_t>(width), "a step's activations");
+  };
+  hidden_ = buffer(rows, shape.hidden);
+  normed_ = buffer(rows, shape.hidden);
+  qkv_ = buffer(rows, shape.q_width() + 2 * shape.kv_width());
+  attended_ = buffer(rows, shape.q_width());
+  mlp_ = buffer(rows, up_width(shape));
+  if (shape.gated) activated_ = buffer(rows, shape.ffn);
+  last_ = buffer(draws, shape.hidden);
+  logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
+             "a step's logits"};
+  const kernels::KvLayout layout{shape.layers, shape.kv_heads, shape.head_dim, 0, model.dtype_};
+  schedule_ = kernels::cuda::decode_schedule(rows, shape.max_positions, shape.heads, layout,
+                                             kernels::cuda::device_blocks());
+  decode_workspace_ = {static_cast<std::size_t>(schedule_.workspace.bytes),
+                       "decode attention's workspace"};
+  KVSTOW_CUDA(cudaMemset(decode_workspace_.get(), 0, decode_workspace_.size()));
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+}
+
+void CudaTransformer::norm(const Norm& n, int rows, const void* x, void* y, cudaStream_t stream) {
+  kernels::cuda::norm(
+      {.kind = shape_.layer_norm ? kernels::NormKind::layer_norm : kernels::NormKind::rms_norm,
+       .rows = rows,
+       .segments = 1,
+       .width = shape_.hidden,
+       .x = x,
+       .x_stride = shape_.hidden,
+       .weight = n.weight.get(),
+       .bias = n.bias.get(),
+       .y = y,
+       .y_stride = shape_.hidden,
+       .epsilon = shape_.norm_epsilon,
+       .dtype = dtype_},
+      stream, Dependent::yes);
+}
+
+template <class Map>
+void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const kernels::KvPool& pool,
+                                int layer, Workspace& work, cudaStream_t stream) {
+  const int q_width = shape_.q_width();
+  const std::int64_t stride = q_width + 2 * shape_.kv_width();
+  const float scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim));
+  std::uint16_t* q = work.qkv_.get();
+  std::uint16_t* out = work.attended_.get();
+  if (rows.prompts > 0) {
+    kernels::cuda::prefill_attention(
+        kernels::PrefillAttentionArgs<Map>{.pool = pool,
+                                           .layer = layer,
+                                           .map = map,
+                                           .sequences = rows.prompts,
+                                           .heads = shape_.heads,
+                                           .q = q,
+                                           .q_stride = stride,
+                                           .out = out,
+                                           .out_stride = q_width,
+                                           .row_begin = rows.prefill_begin,
+                                           .map_row = rows.prefill_map,
+                                           .first = rows.prefill_first,
+                                           .scale = scale,
+                                           .dtype = dtype_},
+        rows.prompt_rows, stream, Dependent::yes);
+  }
+  if (rows.decodes > 0) {
+    const std::int64_t skip = rows.prompt_rows;
+    kernels::cuda::decode_attention(
+        kernels::DecodeAttentionArgs<Map>{.pool = pool,
+                                          .layer = layer,
+                                          .map = map,
+                                          .rows = rows.decodes,
+                                          .heads = shape_.heads,
+                                          .q = q + skip * stride,
+                                          .q_stride = stride,
+                                          .out = out + skip * q_width,
+                                          .out_stride = q_width,
+                                          .map_row = rows.decode_map,
+                                          .length = rows.decode_length,
+                                          .stable_length = rows.decode_stable,
+                                          .scale = scale,
+                                          .dtype = dtype_},
+        work.schedule_, work.decode_workspace_.get(), stream, Dependent::yes);
+  }
+}
+
+void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvPool& pool,
+                                      int layer, Workspace& work, cudaStream_t stream) {
+  const Layer& own = layers_[static_cast<std::size_t>(layer)];
+  const std::int64_t stride = shape_.q_width() + 2 * shape_.kv_width();
+  linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
+              work.qkv_.get(), stride, stream);
+  std::uint16_t* q = work.qkv_.get();
+  std::uint16_t* k = q + shape_.q_width();
+  kernels::cuda::rotate_and_write({.kv = {.pool = pool,
+                                          .layer = layer,
+                                          .rows = rows.rows,
+                                          .k = k,
+                                          .v = k + shape_.kv_width(),
+                                          .k_stride = stride,
+                                          .v_stride = stride,
+                                          .slots = rows.slot,
+                                          .dtype = dtype_},
+                                   .heads = shape_.heads,
+                                   .q = q,
+                                   .q_stride = stride,
+                                   .q_weight = own.q_norm.get(),
+                                   .k_weight = own.k_norm.get(),
+                                   .epsilon = shape_.norm_epsilon,
+                                   .position = rows.position,
+                                   .cos = rope_cos_.get(),
+                                   .sin = rope_sin_.get()},
+                                  stream, Dependent::yes);
+  if (rows.block_tokens == 0) {
+    attention(rows, kernels::AffineMap{rows.first}, pool, layer, work, stream);
+  } else {
+    attention(rows, kernels::BlockTableMap{rows.table, rows.table_stride, rows.block_tokens}, pool,
+              layer, work, stream);
+  }
+  linear_.run(own.o, LinearUse::add, rows.rows, work.attended_.get(), shape_.q_width(),
+              work.hidden_.get(), shape_.hidden, stream);
+}
+
+void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
+                                cudaStream_t stream) {
+  const std::uint16_t* activated = work.mlp_.get();
+  if (shape_.gated) {
+    linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
+                work.mlp_.get(), up_width(shape_), stream);
+    kernels::cuda::activation({.kind = kernels::ActivationKind::silu_mul,
+                               .rows = rows,
+                               .width = shape_.ffn,
+                               .x = work.mlp_.get(),
+                               .x_stride = up_width(shape_),
+                               .y = work.activated_.get(),
+                               .y_stride = shape_.ffn,
+                               .dtype = dtype_},
+                              stream, Dependent::yes);
+    activated = work.activated_.get();
+  } else {
+    linear_.run(layer.up, LinearUse::store_relu, rows, work.normed_.get(), shape_.hidden,
+                work.mlp_.get(), shape_.ffn, stream);
+  }
+  linear_.run(layer.down, LinearUse::add, rows, activated, shape_.ffn, work.hidden_.get(),
+              shape_.hidden, stream);
+}
+
+void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
+                              const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
+  KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
+               "a step with more rows than its workspace");
+  std::uint16_t* x = work.hidden_.get();
+  feed_back(rows.token, rows.rows, drawn, stream);
+  const std::uint16_t* positions = position_embedding_.get();
+  kernels::cuda::embedding(
+      {.rows = rows.rows,
+       .width = shape_.hidden,
+       .token = rows.token,
+       .table = token_embedding_.get(),
+       .position = rows.position,
+       .position_table = positions == nullptr
+                             ? nullptr
+                             : positions + std::int64_t{kPositionOffset} * shape_.hidden,
+       .y = x,
+       .y_stride = shape_.hidden,
+       .dtype = dtype_},
+      stream);
+  if (rows.decodes > 0) {
+    kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_length, rows.decodes,
+                                         work.decode_workspace_.get(), stream);
+  }
+  for (int i = 0; i < shape_.layers; ++i) {
+    const Layer& layer = layers_[static_cast<std::size_t>(i)];
+    norm(layer.attention_norm, rows.rows, x, work.normed_.get(), stream);
+    attention_block(rows, pool, i, work, stream);
+    norm(layer.mlp_norm, rows.rows, x, work.normed_.get(), stream);
+    mlp_block(layer, rows.rows, work, stream);
+  }
+  if (rows.draws == 0) return;
+  const std::uint16_t* last = x;
+  if (rows.logits != nullptr) {
+    gather_rows(x, rows.logits, rows.draws, shape_.hidden, dtype_, work.last_.get(), stream);
+    last = work.last_.get();
+  }
+  norm(final_norm_, rows.draws, last, work.last_.get(), stream);
+  linear_.run(lm_head_, LinearUse::logits, rows.draws, work.last_.get(), shape_.hidden,
+              work.logits_.get(), shape_.vocab, stream);
+}
+
+void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
+  const auto all = [&](OwnedLinear Layer::*member) {
+    std::vector<const Linear*> linears;
+    for (const Layer& layer : layers_) linears.push_back(&(layer.*member));
+    return linears;
+  };
+  const int up = up_width(shape_);
+  const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
+  // Zeros run at another power than numbers do, but all candidates meet the same ones.
+  linear_.tune(all(&Layer::qkv), LinearUse::store, rows, work.normed_.get(), shape_.hidden,
+               work.qkv_.get(), qkv, stream);
+  linear_.tune(all(&Layer::o), LinearUse::add, rows, work.attended_.get(), shape_.q_width(),
+               work.hidden_.get(), shape_.hidden, stream);
+  linear_.tune(all(&Layer::up), shape_.gated ? LinearUse::store : LinearUse::store_relu, rows,
+               work.normed_.get(), shape_.hidden, work.mlp_.get(), up, stream);
+  linear_.tune(all(&Layer::down), LinearUse::add, rows,
+               shape_.gated ? work.activated_.get() : work.mlp_.get(), shape_.ffn,
+               work.hidden_.get(), shape_.hidden, stream);
+  linear_.tune({&lm_head_}, LinearUse::logits, rows, work.last_.get(), shape_.hidden,
+               work.logits_.get(), shape_.vocab, stream);
+}
+
+}  // namespace kvstow

@@ -1,0 +1,89 @@
+// A transformer's forward pass on the GPU over the rows of one step, with K and V in slots.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/exec/cuda/device_rows.h"
+#include "core/exec/cuda/linear.h"
+#include "core/exec/model/transformer.h"
+#include "core/exec/model/weights.h"
+#include "kernels/cuda/decode_attention.h"
+#include "kernels/kernels.h"
+
+namespace kvstow {
+
+// The weights on the device, f16 or bf16. One executor at a time.
+class CudaTransformer {
+ public:
+  // Throws InputError where there is no device, or too little memory on it.
+  CudaTransformer(const Transformer&, kernels::DType, const WeightSource&, LinearMode);
+
+  [[nodiscard]] const Transformer& shape() const { return shape_; }
+  [[nodiscard]] kernels::DType dtype() const { return dtype_; }
+  [[nodiscard]] std::int64_t weight_bytes() const;  // read by one decode step
+
+  // Buffers of a forward pass over up to `rows` rows, of which `draws` have logits.
+  class Workspace {
+   public:
+    Workspace(const CudaTransformer&, int rows, int draws);
+    [[nodiscard]] int rows() const { return rows_; }
+    [[nodiscard]] int draws() const { return draws_; }
+    [[nodiscard]] const float* logits() const { return logits_.get(); }  // [draws, vocab]
+
+   private:
+    friend CudaTransformer;
+    int rows_;
+    int draws_;
+    DeviceBuffer<std::uint16_t> hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
+    DeviceBuffer<float> logits_;
+    kernels::cuda::DecodeSchedule schedule_;
+    DeviceBuffer<unsigned char> decode_workspace_;
+  };
+
+  // Writes the rows' K and V into the pool and the logits of the draws into the workspace. `drawn`
+  // are the tokens that the step before drew. Nothing is allocated, nothing waits: it may be
+  // captured in a graph.
+  void forward(const DeviceRows&, const std::int32_t* drawn, const kernels::KvPool&, Workspace&,
+               cudaStream_t);
+
+  // Chooses the linear layers' algorithms for steps of `rows` rows, all of them with logits.
+  void tune(int rows, Workspace&, cudaStream_t);
+
+ private:
+  void probe();
+  using Tensor = DeviceBuffer<std::uint16_t>;
+  struct OwnedLinear : Linear {
+    Tensor weights, biases;
+  };
+  struct Norm {
+    Tensor weight, bias;
+  };
+  struct Layer {
+    Norm attention_norm, mlp_norm;
+    Tensor q_norm, k_norm;
+    OwnedLinear qkv, o;
+    OwnedLinear up;  // gate and up side by side where gated
+    OwnedLinear down;
+  };
+  struct Loader;
+
+  void norm(const Norm&, int rows, const void* x, void* y, cudaStream_t);
+  template <class Map>
+  void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, Workspace&,
+                 cudaStream_t);
+  void attention_block(const DeviceRows&, const kernels::KvPool&, int layer, Workspace&,
+                       cudaStream_t);
+  void mlp_block(const Layer&, int rows, Workspace&, cudaStream_t);
+
+  Transformer shape_;
+  kernels::DType dtype_;
+  LinearRunner linear_;
+  Tensor token_embedding_, position_embedding_;
+  DeviceBuffer<float> rope_cos_, rope_sin_;  // [max_positions, head_dim / 2]
+  std::vector<Layer> layers_;
+  Norm final_norm_;
+  OwnedLinear lm_head_;
+};
+
+}  // namespace kvstow

@@ -1,0 +1,252 @@
+#include "core/exec/cuda/linear.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "core/check.h"
+#include "core/exec/cuda/step_kernels.h"
+#include "kernels/cuda/cuda_check.h"
+
+namespace kvstow {
+
+using kernels::DType;
+
+namespace {
+
+constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+constexpr int kCandidates = 12;
+
+void check(cublasStatus_t status, const char* call, const std::string& shape = "") {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw std::runtime_error(std::string(call) + (shape.empty() ? "" : " [" + shape + "]") + ": " +
+                           cublasLtGetStatusString(status));
+}
+
+cudaDataType_t type_of(DType dtype) {
+  return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+}  // namespace
+
+// In cuBLAS's column-major terms: y^T [out, rows] = W [out, in] x^T [in, rows].
+struct LinearRunner::Plan {
+  Shape shape{};
+  cublasLtMatmulDesc_t matmul = nullptr;
+  cublasLtMatrixLayout_t w = nullptr;
+  cublasLtMatrixLayout_t x = nullptr;
+  cublasLtMatrixLayout_t y = nullptr;
+  cublasLtMatmulAlgo_t algo{};
+
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  ~Plan() {
+    cublasLtMatrixLayoutDestroy(w);
+    cublasLtMatrixLayoutDestroy(x);
+    cublasLtMatrixLayoutDestroy(y);
+    cublasLtMatmulDescDestroy(matmul);
+  }
+  [[nodiscard]] std::string text() const {
+    return std::to_string(shape.rows) + " x " + std::to_string(shape.in) + " -> " +
+           std::to_string(shape.out);
+  }
+};
+
+LinearRunner::LinearRunner(DType dtype, LinearMode mode)
+    : dtype_(dtype), mode_(mode), workspace_(kWorkspaceBytes, "the linear layers' workspace") {
+  check(cublasLtCreate(&handle_), "cublasLtCreate");
+}
+
+LinearRunner::~LinearRunner() {
+  plans_.clear();
+  cublasLtDestroy(handle_);
+}
+
+std::unique_ptr<LinearRunner::Plan> LinearRunner::describe(const Shape& s) const {
+  auto plan = std::make_unique<Plan>();
+  plan->shape = s;
+  const cudaDataType_t type = type_of(dtype_);
+  const cudaDataType_t out_type = s.use == LinearUse::logits ? CUDA_R_32F : type;
+  check(cublasLtMatmulDescCreate(&plan->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+        "cublasLtMatmulDescCreate");
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+    check(cublasLtMatmulDescSetAttribute(plan->matmul, attribute, &value, sizeof(value)),
+          "cublasLtMatmulDescSetAttribute");
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  const bool relu = s.use == LinearUse::store_relu;
+  if (relu || s.bias) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, !s.bias ? CUBLASLT_EPILOGUE_RELU
+                                       : relu  ? CUBLASLT_EPILOGUE_RELU_BIAS
+                                               : CUBLASLT_EPILOGUE_BIAS);
+  }
+  const auto layout = [&](cublasLtMatrixLayout_t* to, cudaDataType_t of, int rows, int columns,
+                          std::int64_t stride) {
+    check(cublasLtMatrixLayoutCreate(to, of, static_cast<std::uint64_t>(rows),
+                                     static_cast<std::uint64_t>(columns), stride),
+          "cublasLtMatrixLayoutCreate");
+  };
+  layout(&plan->w, type, s.in, s.out, s.in);
+  layout(&plan->x, type, s.in, s.rows, s.x_stride);
+  layout(&plan->y, out_type, s.out, s.rows, s.y_stride);
+  return plan;
+}
+
+std::vector<cublasLtMatmulHeuristicResult_t> LinearRunner::candidates(const Plan& plan,
+                                                                      int most) const {
+  cublasLtMatmulPreference_t preference = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+          "cublasLtMatmulPreferenceSetAttribute");
+  };
+  const bool fixed = mode_ == LinearMode::deterministic;
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, fixed ? std::size_t{0} : kWorkspaceBytes);
+  if (fixed) {
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+        static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
+  }
+  std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<std::size_t>(most));
+  int count = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      handle_, plan.matmul, plan.w, plan.x, plan.y, plan.y, preference, most, found.data(), &count);
+  cublasLtMatmulPreferenceDestroy(preference);
+  check(status, "cublasLtMatmulAlgoGetHeuristic", plan.text());
+  found.resize(static_cast<std::size_t>(count));
+  std::erase_if(found, [&](const auto& f) {
+    return f.state != CUBLAS_STATUS_SUCCESS || (fixed && !order_is_fixed(f.algo));
+  });
+  if (found.empty()) throw std::runtime_error("cuBLASLt has no algorithm for " + plan.text());
+  return found;
+}
+
+// One pass over `in`, not split.
+bool LinearRunner::order_is_fixed(const cublasLtMatmulAlgo_t& algo) const {
+  std::int32_t split = 1;
+  std::size_t written = 0;
+  check(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
+                                             sizeof(split), &written),
+        "cublasLtMatmulAlgoConfigGetAttribute");
+  return split <= 1;
+}
+
+LinearRunner::Plan& LinearRunner::plan(const Shape& shape) {
+  std::unique_ptr<Plan>& known = plans_[shape];
+  if (!known) {
+    known = describe(shape);
+    known->algo = choose(*known);
+  }
+  return *known;
+}
+
+cublasLtMatmulAlgo_t LinearRunner::choose(const Plan& plan) const {
+  if (mode_ == LinearMode::fastest) return candidates(plan, 1).front().algo;
+  Shape family = plan.shape;
+  family.rows = 0;
+  const auto probed = probed_.find(family);
+  KVSTOW_CHECK(probed != probed_.end(), "a linear layer that was never probed");
+  const Ranges& ranges = probed->second;
+  const auto fits = [&](const Range& range) { return plan.shape.rows <= range.rows; };
+  const auto found = std::find_if(ranges.begin(), ranges.end(), fits);
+  return found == ranges.end() ? ranges.back().algo : found->algo;
+}
+
+void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
+                         std::int64_t y_stride, cudaStream_t stream) {
+  Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
+  if (probed_.contains(shape)) return;
+  const std::size_t element = use == LinearUse::logits ? sizeof(float) : sizeof(std::uint16_t);
+  const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * element;
+  constexpr int kRows[] = {1, 2, 8, 64, 256, 2048};
+  constexpr std::size_t kLargest = std::size_t{512} << 20;  // of y; logits are probed at fewer rows
+  std::vector<int> sizes;
+  for (const int rows : kRows) {
+    if (static_cast<std::size_t>(rows) * row_bytes <= kLargest) sizes.push_back(rows);
+  }
+  const auto most = static_cast<std::size_t>(sizes.back());
+  DeviceBuffer<std::uint16_t> x(most * static_cast<std::size_t>(x_stride), "probing");
+  DeviceBuffer<unsigned char> y(most * row_bytes, "probing");
+  fill_uniform_weights(x.get(), static_cast<std::int64_t>(x.size()), dtype_, 1, 0, 1, stream);
+  const auto rows_of = [&](Plan& plan, const cublasLtMatmulAlgo_t& algo) {
+    KVSTOW_CUDA(cudaMemsetAsync(y.get(), 0, y.size(), stream));
+    run(plan, algo, l, x.get(), y.get(), stream);
+    std::vector<unsigned char> bits(static_cast<std::size_t>(plan.shape.rows) * row_bytes);
+    KVSTOW_CUDA(cudaStreamSynchronize(stream));
+    KVSTOW_CUDA(cudaMemcpy(bits.data(), y.get(), bits.size(), cudaMemcpyDeviceToHost));
+    return bits;
+  };
+  shape.rows = sizes.back();
+  const auto largest = describe(shape);
+  const auto best = candidates(*largest, 1).front().algo;
+  const std::vector<unsigned char> reference = rows_of(*largest, best);
+  Ranges ranges;
+  for (const int rows : sizes) {
+    shape.rows = rows;
+    const auto plan = describe(shape);
+    bool found = false;
+    for (const auto& candidate : candidates(*plan, kCandidates)) {
+      const std::vector<unsigned char> bits = rows_of(*plan, candidate.algo);
+      found = std::equal(bits.begin(), bits.end(), reference.begin());
+      if (!found) continue;
+      ranges.push_back({rows, candidate.algo});
+      break;
+    }
+    // The reference's own algorithm serves any number of rows.
+    if (!found) ranges.push_back({rows, best});
+  }
+  shape.rows = 0;
+  probed_[shape] = std::move(ranges);
+}
+
+void LinearRunner::run(Plan& plan, const cublasLtMatmulAlgo_t& algo, const Linear& l, const void* x,
+                       void* y, cudaStream_t stream) {
+  if (l.bias != nullptr) {
+    check(cublasLtMatmulDescSetAttribute(plan.matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &l.bias,
+                                         sizeof(l.bias)),
+          "cublasLtMatmulDescSetAttribute");
+  }
+  const float one = 1;
+  const float beta = plan.shape.use == LinearUse::add ? 1 : 0;
+  check(cublasLtMatmul(handle_, plan.matmul, &one, l.weight, plan.w, x, plan.x, &beta, y, plan.y, y,
+                       plan.y, &algo, workspace_.get(), kWorkspaceBytes, stream),
+        "cublasLtMatmul", plan.text());
+}
+
+void LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
+                       std::int64_t x_stride, void* y, std::int64_t y_stride, cudaStream_t stream) {
+  if (rows == 0) return;
+  Plan& known = plan({l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr});
+  run(known, known.algo, l, x, y, stream);
+}
+
+void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use, int rows,
+                        const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
+                        cudaStream_t stream) {
+  if (mode_ == LinearMode::deterministic) return;
+  const Linear& first = *weights.front();
+  const Shape shape{first.in, first.out, rows, x_stride, y_stride, use, first.bias != nullptr};
+  if (plans_.contains(shape)) return;
+  Plan& known = plan(shape);
+  Event begin;
+  Event end;
+  float best = 0;
+  for (const auto& candidate : candidates(known, kCandidates)) {
+    const auto pass = [&] {
+      for (const Linear* l : weights) run(known, candidate.algo, *l, x, y, stream);
+    };
+    pass();
+    KVSTOW_CUDA(cudaEventRecord(begin, stream));
+    pass();
+    KVSTOW_CUDA(cudaEventRecord(end, stream));
+    KVSTOW_CUDA(cudaEventSynchronize(end));
+    float ms = 0;
+    KVSTOW_CUDA(cudaEventElapsedTime(&ms, begin, end));
+    if (best == 0 || ms < best) {
+      best = ms;
+      known.algo = candidate.algo;
+    }
+  }
+}
+
+}  // namespace kvstow
