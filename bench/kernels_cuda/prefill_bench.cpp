@@ -66,7 +66,7 @@ class PrefillCase {
   }
 
   template <class Map>
-  void launch(const Map& map, int layer, cudaStream_t stream) const {
+  void launch(const Map& map, int layer, cuda::Dependent dependent, cudaStream_t stream) const {
     const std::int64_t width = std::int64_t{model.heads} * model.head_dim;
     cuda::prefill_attention(PrefillAttentionArgs<Map>{{pool, layout},
                                                       layer,
@@ -82,14 +82,14 @@ class PrefillCase {
                                                       first.get(),
                                                       scale(),
                                                       DType::f16},
-                            rows, stream);
+                            rows, stream, dependent);
   }
 
   // Relative L2 of some rows of the last sequence against double precision.
   template <class Map>
   double error(const Map& map) {
     out.fill_bytes(0xff);
-    launch(map, 0, Lab::get().stream);
+    launch(map, 0, cuda::Dependent::no, Lab::get().stream);
     KVSTOW_CUDA(cudaStreamSynchronize(Lab::get().stream));
     constexpr int kRows = 4;
     const int begin = rows - kRows;
@@ -141,7 +141,8 @@ class PrefillCase {
   AffineMap affine_map{};
 };
 
-void run_cell(benchmark::State& state, const ModelShape& model, int sequences, int tokens) {
+void run_cell(benchmark::State& state, const ModelShape& model, int sequences, int tokens,
+              cuda::Dependent dependent) {
   for (auto _ : state) {
     PrefillCase c(model, sequences, tokens);
     const double error = std::max(c.error(c.table_map), c.error(c.affine_map));
@@ -149,9 +150,9 @@ void run_cell(benchmark::State& state, const ModelShape& model, int sequences, i
     if (!(error <= 7e-4)) state.SkipWithError("wrong result");
     cudaStream_t stream = Lab::get().stream;
     Chain table(PrefillCase::kLayers, stream,
-                [&](int layer, cudaStream_t s) { c.launch(c.table_map, layer, s); });
+                [&](int layer, cudaStream_t s) { c.launch(c.table_map, layer, dependent, s); });
     Chain affine(PrefillCase::kLayers, stream,
-                 [&](int layer, cudaStream_t s) { c.launch(c.affine_map, layer, s); });
+                 [&](int layer, cudaStream_t s) { c.launch(c.affine_map, layer, dependent, s); });
     for (int i = 0; i < 3; ++i) {
       table.replay();
       affine.replay();
@@ -196,9 +197,14 @@ void register_prefill_benchmarks() {
   };
   for (const ModelShape& model : {kOpt13b, kLlama3, kQwen3}) {
     for (const Cell cell : {Cell{1, 2048}, Cell{4, 1024}, Cell{16, 512}, Cell{1, 8192}}) {
-      add("prefill/" + std::string(model.name) + "/" + std::to_string(cell.sequences) + "x" +
-              std::to_string(cell.tokens),
-          [=](benchmark::State& s) { run_cell(s, model, cell.sequences, cell.tokens); });
+      const std::string name = std::string(model.name) + "/" + std::to_string(cell.sequences) +
+                               "x" + std::to_string(cell.tokens);
+      add("prefill/" + name, [=](benchmark::State& s) {
+        run_cell(s, model, cell.sequences, cell.tokens, cuda::Dependent::yes);
+      });
+      add("prefill_full_dependency/" + name, [=](benchmark::State& s) {
+        run_cell(s, model, cell.sequences, cell.tokens, cuda::Dependent::no);
+      });
     }
   }
 }

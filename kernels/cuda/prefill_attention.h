@@ -14,6 +14,8 @@ namespace kvstow::kernels::cuda {
 // of the sequences beyond it are not computed. A row's bits depend on its own sequence alone: K and
 // V are read in tiles at absolute positions, and a tile that a row does not see changes nothing of
 // it, so they are the same in any batch, cut into any chunks, under either map.
+// Before the predecessor of a launch with Dependent::yes has finished it reads row_begin and first,
+// so no kernel of the step may write those.
 // Throws CudaError (a failed launch) or std::invalid_argument (a shape there is no body for).
 template <class Map>
 void prefill_attention(const PrefillAttentionArgs<Map>&, int rows, cudaStream_t stream,

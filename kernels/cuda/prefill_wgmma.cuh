@@ -12,6 +12,9 @@
 // The consumers know nothing of the map: a row's bits depend on its own sequence alone.
 #pragma once
 
+#include <atomic>
+
+#include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_attention.h"
@@ -20,7 +23,8 @@
 
 namespace kvstow::kernels::cuda {
 
-template <class T, int kDim>
+// kBoxes: K and V come by the copy engine, which wgmma sees; else by generic copies.
+template <class T, int kDim, bool kBoxes>
 class WgmmaConsumer {
  public:
   using Tile = WgmmaTile<kDim>;
@@ -60,49 +64,19 @@ class WgmmaConsumer {
     const int first = uniform(tile.position) + group_ * 64;
     const int steps = uniform(steps_of(tile, Tile::kTokens));
     const int own = ::min(steps, (first + 63) / Tile::kTokens + 1);
-    const int whole = (first + 1) / Tile::kTokens;  // tiles that every row sees whole
     maximum_[0] = maximum_[1] = -INFINITY;
     sum_[0] = sum_[1] = 0;
 #pragma unroll
     for (int i = 0; i < kOut; ++i) o[i] = 0;
 
-    await(s_.k_full, use_);
-    take_turn();
-    scores(buffer, use_);
-    wgmma::wait<0>();
-    pass_turn();
-    wgmma::pin(s);
-    release(s_.k_empty, use_);
-    if (whole < 1) mask(0, first);
-    float factor[2];
-    softmax(factor);
-    probabilities();
-    for (int t = 1; t < own; ++t) {
-      await(s_.k_full, use_ + 1);
-      take_turn();
-      scores(buffer, use_ + 1);
-      await(s_.v_full, use_);
-      values<true>(use_);
-      pass_turn();
-      wgmma::wait<1>();
-      wgmma::pin(s);
-      release(s_.k_empty, use_ + 1);
-      if (t >= whole) mask(t * Tile::kTokens, first);
-      softmax(factor);
-      wgmma::wait<0>();
-      wgmma::pin(o);
-      release(s_.v_empty, use_);
-#pragma unroll
-      for (int i = 0; i < kOut; ++i) o[i] *= factor[i / 2 % 2];
-      probabilities();
-      ++use_;
-    }
+    first_step(first, buffer);
+    for (int t = 1; t < own; ++t) step(t, first, buffer);
     await(s_.v_full, use_);
     const int end = tile.kv_length - (own - 1) * Tile::kTokens;
     if (end < Tile::kTokens) clear_values(use_, end);
     wgmma::pin(p);
     wgmma::pin(o);
-    values<true>(use_);
+    values(use_);
     wgmma::wait<0>();
     wgmma::pin(o);
     release(s_.v_empty, use_);
@@ -118,10 +92,51 @@ class WgmmaConsumer {
     }
   }
 
+  // Scores and probabilities of tile 0.
+  __device__ void first_step(int first, int buffer) {
+    float s[kScores];
+    await(s_.k_full, use_);
+    take_turn();
+    scores(s, buffer, use_);
+    pass_turn();
+    wgmma::wait<0>();
+    wgmma::pin(s);
+    release(s_.k_empty, use_);
+    float factor[2];
+    if (first < Tile::kTokens - 1) mask(s, 0, first);
+    softmax(s, factor);
+    probabilities(s);
+  }
+
+  // Scores and probabilities of tile t, the products of tile t - 1 with V.
+  __device__ void step(int t, int first, int buffer) {
+    float s[kScores];
+    await(s_.k_full, use_ + 1);
+    take_turn();
+    scores(s, buffer, use_ + 1);
+    await(s_.v_full, use_);
+    values(use_);
+    pass_turn();
+    wgmma::wait<1>();
+    wgmma::pin(s);
+    release(s_.k_empty, use_ + 1);
+    float factor[2];
+    if ((t + 1) * Tile::kTokens - 1 > first) mask(s, t * Tile::kTokens, first);
+    softmax(s, factor);
+    wgmma::wait<0>();
+    wgmma::pin(o);
+    release(s_.v_empty, use_);
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) o[i] *= factor[i / 2 % 2];
+    probabilities(s);
+    ++use_;
+  }
+
   // --- Barriers ---------------------------------------------------------------------------------
 
   __device__ static void await(std::uint64_t (&full)[Tile::kStages], int use) {
     ptx::barrier_wait(ptx::shared_address(&full[use % Tile::kStages]), use / Tile::kStages % 2);
+    if constexpr (!kBoxes) wgmma::fence_shared();
   }
   __device__ void release(std::uint64_t* empty) const {
     if (thread_ == 0) ptx::barrier_arrive(ptx::shared_address(empty));
@@ -139,23 +154,21 @@ class WgmmaConsumer {
 
   // --- One tile ---------------------------------------------------------------------------------
 
-  __device__ void scores(int buffer, int use) {
+  __device__ void scores(float (&s)[kScores], int buffer, int use) {
     const std::uint64_t q = wgmma::describe(ptx::shared_address(s_.q[buffer]) + group_ * 64 * 128);
     const std::uint64_t k = wgmma::describe(ptx::shared_address(s_.k[use % Tile::kStages]));
-    wgmma::pin(s);
     wgmma::pin(p);
     wgmma::pin(o);
     wgmma::fence();
 #pragma unroll
     for (int i = 0; i < kDim / 16; ++i) {
       const int panel = i / 4;
-      wgmma::product<T>(s, q + (panel * Tile::kQueryPanel + i % 4 * 32) / 16,
-                        k + (panel * Tile::kPanel + i % 4 * 32) / 16, i > 0);
+      wgmma::product<T, Tile::kTokens>(s, q + (panel * Tile::kQueryPanel + i % 4 * 32) / 16,
+                                       k + (panel * Tile::kPanel + i % 4 * 32) / 16, i > 0);
     }
     wgmma::commit();
   }
 
-  template <bool kAdd>
   __device__ void values(int use) {
     wgmma::fence();
     const std::uint64_t v =
@@ -163,7 +176,7 @@ class WgmmaConsumer {
 #pragma unroll
     for (int i = 0; i < Tile::kTokens / 16; ++i) {
       wgmma::product<T>(o, p[4 * i], p[4 * i + 1], p[4 * i + 2], p[4 * i + 3], v + i * 2048 / 16,
-                        kAdd || i > 0);
+                        true);
     }
     wgmma::commit();
   }
@@ -181,7 +194,7 @@ class WgmmaConsumer {
   }
 
   // Hides what lies after a row's own position.
-  __device__ void mask(int token, int first) {
+  __device__ void mask(float (&s)[kScores], int token, int first) {
     const int row = first + thread_ / 32 * 16 + lane_ / 4 - token - lane_ % 4 * 2;
 #pragma unroll
     for (int i = 0; i < kScores; ++i) {
@@ -190,7 +203,7 @@ class WgmmaConsumer {
   }
 
   // Scores to exponentials; factor: what the output so far must be scaled with.
-  __device__ void softmax(float (&factor)[2]) {
+  __device__ void softmax(float (&s)[kScores], float (&factor)[2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float largest = maximum_[half];
@@ -214,7 +227,7 @@ class WgmmaConsumer {
     }
   }
 
-  __device__ void probabilities() {
+  __device__ void probabilities(const float (&s)[kScores]) {
 #pragma unroll
     for (int i = 0; i < kScores / 2; ++i) p[i] = ptx::pack<T>(s[2 * i], s[2 * i + 1]);
   }
@@ -267,67 +280,74 @@ class WgmmaConsumer {
   // This lane's rows are lane / 4 and lane / 4 + 8 of its warp's 16.
   float maximum_[2];
   float sum_[2];
-  float s[kScores];
   float o[kOut];
   std::uint32_t p[kScores / 2];
 };
 
-template <class T, int kDim, class Map>
+// A counter for each launch under way: launches take them in turn, and as many would have to run
+// at once for two to meet.
+inline constexpr int kWgmmaCounters = 1024;
+static __device__ WgmmaCounter wgmma_counters[kWgmmaCounters];
+
+inline int next_wgmma_counter() {
+  static std::atomic<unsigned> launches = 0;
+  return static_cast<int>(launches++ % kWgmmaCounters);
+}
+
+template <class T, int kDim, class Map, bool kBoxes>
 __global__ void __launch_bounds__(WgmmaTile<kDim>::kThreads, 1)
     prefill_wgmma_kernel(const __grid_constant__ PrefillAttentionArgs<Map> a, int tiles,
-                         const __grid_constant__ CUtensorMap queries,
+                         int counter, const __grid_constant__ CUtensorMap queries,
                          const __grid_constant__ CUtensorMap cache) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   using Tile = WgmmaTile<kDim>;
+  using Loader = WgmmaLoader<T, kDim, Map, kBoxes>;
   extern __shared__ __align__(1024) unsigned char wgmma_shared[];
   auto& s = *reinterpret_cast<typename Tile::Shared*>(wgmma_shared);
   if (threadIdx.x == 0) {
-    const int arrivals = WgmmaLoader<T, kDim, Map>::arrivals(a.map);
     for (int i = 0; i < 2; ++i) {
       ptx::barrier_init(ptx::shared_address(&s.q_full[i]), 1);
       ptx::barrier_init(ptx::shared_address(&s.q_empty[i]), Tile::kConsumers);
     }
     for (int i = 0; i < Tile::kStages; ++i) {
-      ptx::barrier_init(ptx::shared_address(&s.k_full[i]), arrivals);
-      ptx::barrier_init(ptx::shared_address(&s.v_full[i]), arrivals);
+      ptx::barrier_init(ptx::shared_address(&s.k_full[i]), Loader::kArrivals);
       ptx::barrier_init(ptx::shared_address(&s.k_empty[i]), Tile::kConsumers);
+      ptx::barrier_init(ptx::shared_address(&s.v_full[i]), Loader::kArrivals);
       ptx::barrier_init(ptx::shared_address(&s.v_empty[i]), Tile::kConsumers);
     }
     ptx::barrier_init_fence();
   }
+  if (threadIdx.x == 32) {
+    ptx::prefetch_tensor_map(&queries);
+    ptx::prefetch_tensor_map(&cache);
+  }
   ptx::let_next_kernel_start();
-  ptx::wait_for_earlier_kernels();
   WgmmaWork<kDim>::sort(a, tiles, s);
   __syncthreads();
+  ptx::wait_for_earlier_kernels();
   if (threadIdx.x < 128) {
     ptx::fewer_registers<Tile::kProducerRegisters>();
-    WgmmaLoader<T, kDim, Map>(a, queries, cache, s).run(WgmmaWork<kDim>(s, tiles, a.heads));
+    if (threadIdx.x < Loader::kWarps * 32) {
+      Loader(a, queries, cache, s)
+          .run(WgmmaWork<kDim>(s, tiles, a.heads, a.heads / a.pool.layout.kv_heads),
+               wgmma_counters[counter]);
+    }
   } else {
     ptx::more_registers<Tile::kConsumerRegisters>();
-    WgmmaConsumer<T, kDim>(s, a.out, a.out_stride, a.scale).run();
+    WgmmaConsumer<T, kDim, kBoxes>(s, a.out, a.out_stride, a.scale).run();
   }
 #endif
 }
 
-inline int multiprocessors() {
-  static const int count = [] {
-    int device = 0;
-    int n = 0;
-    KVSTOW_CUDA(cudaGetDevice(&device));
-    KVSTOW_CUDA(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device));
-    return n;
-  }();
-  return count;
-}
-
-template <class T, int kDim, class Map>
-void launch_prefill_wgmma(const PrefillAttentionArgs<Map>& a, int rows, cudaStream_t stream,
-                          Dependent dependent) {
+template <class T, int kDim, bool kBoxes, class Map>
+void launch_prefill_wgmma_by(const PrefillAttentionArgs<Map>& a, int rows, cudaStream_t stream,
+                             Dependent dependent) {
   using Tile = WgmmaTile<kDim>;
   constexpr int kShared = static_cast<int>(sizeof(typename Tile::Shared));
   static_assert(kShared <= 227 * 1024);
-  static const cudaError_t allowed = cudaFuncSetAttribute(
-      prefill_wgmma_kernel<T, kDim, Map>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(prefill_wgmma_kernel<T, kDim, Map, kBoxes>,
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   KVSTOW_CUDA(allowed);
   const KvLayout& layout = a.pool.layout;
   const auto slots = static_cast<std::uint64_t>(layout.slots);
@@ -342,14 +362,29 @@ void launch_prefill_wgmma(const PrefillAttentionArgs<Map>& a, int rows, cudaStre
       make_tensor_map(static_cast<const T*>(a.pool.data) + layout.part_offset(a.layer, 0), a.dtype,
                       {{kDim, static_cast<std::uint64_t>(layout.kv_heads), slots, 2},
                        {kDim * 2, slot_bytes, slot_bytes * slots},
-                       WgmmaLoader<T, kDim, Map>::kBoxTokens});
+                       WgmmaLoader<T, kDim, Map, kBoxes>::kBoxTokens});
   const int tiles = rows / Tile::kRows + a.sequences;
-  launch("prefill_attention", prefill_wgmma_kernel<T, kDim, Map>,
-         {.grid = dim3(static_cast<unsigned>(::min(multiprocessors(), tiles * a.heads))),
+  launch("prefill_attention", prefill_wgmma_kernel<T, kDim, Map, kBoxes>,
+         {.grid = dim3(static_cast<unsigned>(::min(device_blocks(), tiles * a.heads))),
           .block = Tile::kThreads,
           .shared_bytes = kShared,
           .dependent = dependent == Dependent::yes},
-         stream, a, tiles, queries, cache);
+         stream, a, tiles, next_wgmma_counter(), queries, cache);
+}
+
+template <class T, int kDim>
+void launch_prefill_wgmma(const PrefillAttentionArgs<AffineMap>& a, int rows, cudaStream_t stream,
+                          Dependent dependent) {
+  launch_prefill_wgmma_by<T, kDim, true>(a, rows, stream, dependent);
+}
+template <class T, int kDim>
+void launch_prefill_wgmma(const PrefillAttentionArgs<BlockTableMap>& a, int rows,
+                          cudaStream_t stream, Dependent dependent) {
+  if (a.map.block_tokens % WgmmaLoader<T, kDim, BlockTableMap, true>::kBoxTokens == 0) {
+    launch_prefill_wgmma_by<T, kDim, true>(a, rows, stream, dependent);
+  } else {
+    launch_prefill_wgmma_by<T, kDim, false>(a, rows, stream, dependent);
+  }
 }
 
 }  // namespace kvstow::kernels::cuda

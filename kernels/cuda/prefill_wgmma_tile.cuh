@@ -35,7 +35,11 @@ struct WgmmaTile {
     int head[2];
     std::uint16_t steps[kSorted];
     std::uint16_t order[kSorted];
-    int count;  // of tiles that have rows, or of all where they are not sorted
+    int next[2];      // items: this block's next one
+    int tokens;       // of all sequences
+    int total_steps;  // of all tiles
+    int longest;      // tile, in steps
+    int count;        // of tiles that have rows, or of all where they are not sorted
   };
 };
 
@@ -44,9 +48,24 @@ __device__ inline int steps_of(const QueryTile& tile, int tokens) {
   return tile.rows <= 0 ? 0 : (tile.position + tile.rows - 1) / tokens + 1;
 }
 
-// The block's share of the work. Item i is query tile i / heads and head i % heads; tiles come by
-// falling number of steps, and are dealt in rounds, every other one backwards: so all blocks get
-// nearly equally much without a counter.
+// Deals the items of one launch out: the first to each block by its index, the others here. It is
+// left as it was found, at zero.
+struct WgmmaCounter {
+  int next;
+  int done;
+
+  // By one thread of each of `blocks` blocks, when it will not ask again.
+  __device__ void finish(int blocks) {
+    __threadfence();
+    if (atomicAdd(&done, 1) != blocks - 1) return;
+    next = 0;
+    done = 0;
+  }
+};
+
+// Which block computes what. Item i is query tile tile(i) and head head(i). Heads come in sections
+// whose K and V fit into L2 together; within a section the tiles that see most tokens come first.
+// A block takes the next item when it is through with one: WgmmaCounter.
 template <int kDim>
 class WgmmaWork {
  public:
@@ -57,11 +76,17 @@ class WgmmaWork {
   template <class Map>
   __device__ static void sort(const PrefillAttentionArgs<Map>& a, int tiles, Shared& s) {
     const int thread = static_cast<int>(threadIdx.x);
-    if (tiles > Tile::kSorted) {
-      if (thread == 0) s.count = tiles;
-      return;
+    const bool sorted = tiles <= Tile::kSorted;
+    if (thread == 0) {
+      s.count = sorted ? 0 : tiles;
+      s.tokens = s.total_steps = s.longest = 0;
     }
-    if (thread == 0) s.count = 0;
+    __syncthreads();
+    for (int i = thread; i < a.sequences; i += Tile::kThreads) {
+      const int rows = a.row_begin[i + 1] - a.row_begin[i];
+      if (rows > 0) atomicAdd(&s.tokens, a.first[i] + rows);
+    }
+    if (!sorted) return;
     for (int t = thread; t < tiles; t += Tile::kThreads) {
       s.steps[t] =
           static_cast<std::uint16_t>(steps_of(QueryTile::find(a, t, Tile::kRows), Tile::kTokens));
@@ -78,26 +103,34 @@ class WgmmaWork {
     }
   }
 
-  __device__ WgmmaWork(const Shared& s, int tiles, int heads)
-      : s_(s), sorted_(tiles <= Tile::kSorted), heads_(heads), items_(s.count * heads) {}
+  __device__ WgmmaWork(const Shared& s, int tiles, int heads, int group)
+      : s_(s), sorted_(tiles <= Tile::kSorted), heads_(heads) {
+    // Groups of query heads (one KV head each) that fit, or that it takes to keep every block busy
+    // for twice its longest item: what is left to do when a section ends is then little of it.
+    const int groups = heads / group;
+    const int fit = static_cast<int>(kSectionBytes / (std::int64_t{s.tokens} * kDim * 4 + 1));
+    const int busy = 2 * s.longest * static_cast<int>(gridDim.x) / (s.total_steps * group + 1) + 1;
+    const int sections = ::max(groups / ::max(::max(fit, busy), 1), 1);
+    section_ = (groups + sections - 1) / sections * group;
+  }
 
-  // The block's item of a round; false when there is none left.
-  __device__ bool item(int round, int& tile, int& head) const {
-    const int blocks = static_cast<int>(gridDim.x);
-    const int own = static_cast<int>(blockIdx.x);
-    const int i = round * blocks + (round % 2 ? blocks - 1 - own : own);
-    if (round * blocks >= items_) return false;
-    tile = i < items_ ? i / heads_ : -1;
-    head = i % heads_;
-    if (tile >= 0) tile = sorted_ ? s_.order[tile] : s_.count - 1 - tile;
-    return true;
+  __device__ int items() const { return s_.count * heads_; }
+
+  __device__ void find(int item, int& tile, int& head) const {
+    const int first = item / (s_.count * section_) * section_;
+    const int width = ::min(section_, heads_ - first);
+    const int rest = item - s_.count * first;
+    head = first + rest % width;
+    tile = sorted_ ? s_.order[rest / width] : s_.count - 1 - rest / width;
   }
 
  private:
+  static constexpr std::int64_t kSectionBytes = 16 << 20;
+
   const Shared& s_;
   bool sorted_;
   int heads_;
-  int items_;
+  int section_;
 };
 
 }  // namespace kvstow::kernels::cuda

@@ -120,6 +120,12 @@ __device__ __forceinline__ void copy16_async_or_zero(std::uint32_t shared, const
                : "memory");
 }
 
+__device__ __forceinline__ void prefetch_tensor_map(const void* tensor_map) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("prefetch.tensormap [%0];" ::"l"(tensor_map) : "memory");
+#endif
+}
+
 // A box of a tensor map (its first element's coordinates) to shared memory, by the copy engine; its
 // bytes count towards what `bar` expects.
 __device__ __forceinline__ void copy_box(std::uint32_t shared, const void* tensor_map, int x0, int x1,

@@ -96,19 +96,19 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
   "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " " list ", " operands \
   ", p, 1, 1, " flags ";\n}"
 
-// d = a b^T, plus d where `add`: a 64 x 16, b 128 x 16 or 64 x 16 by the registers of d. Register
-// 4 n + 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + c.
-template <class T, int kCount>
+// d = a b^T, plus d where `add`: a 64 x 16, b kN x 16 (128 or 64), d the first kN / 2 registers.
+// Register 4 n + 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + c.
+template <class T, int kN, int kCount>
 __device__ __forceinline__ void product(float (&d)[kCount], std::uint64_t a, std::uint64_t b,
                                         bool add) {
-  static_assert(kCount == 64 || kCount == 32);
+  static_assert((kN == 128 || kN == 64) && kN <= 2 * kCount);
 #if __CUDA_ARCH_FEAT_SM90_ALL
   const int plus = add;
-  if constexpr (kCount == 64 && __is_same(T, __half)) {
+  if constexpr (kN == 128 && __is_same(T, __half)) {
     asm volatile(KVSTOW_WGMMA("128", "f16", KVSTOW_LIST_64, "%64, %65", "%66", "0, 0")
                  : KVSTOW_64(d)
                  : "l"(a), "l"(b), "r"(plus));
-  } else if constexpr (kCount == 64) {
+  } else if constexpr (kN == 128) {
     asm volatile(KVSTOW_WGMMA("128", "bf16", KVSTOW_LIST_64, "%64, %65", "%66", "0, 0")
                  : KVSTOW_64(d)
                  : "l"(a), "l"(b), "r"(plus));
