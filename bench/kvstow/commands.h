@@ -13,11 +13,22 @@ struct RunArguments {
   double reduced = 1;  // below 1: a quick look (ReadOptions::reduced)
 };
 
+struct LogitsArguments {
+  std::string model;  // a Hugging Face directory
+  std::string tokens;
+  std::string out;
+  std::string executor = "cuda";
+  std::string dtype = "bf16";
+  int prompt = 1 << 30;  // tokens of each sequence that are its prompt; the others are decoded
+  int block_tokens = 16;
+};
+
 int run_command(const RunArguments& arguments);
 int validate_command(const std::vector<std::string>& files);
 int plan_command(const std::string& file);
 int verify_command(const std::string& file);
 int list_command(const std::string& kind);
+int logits_command(const LogitsArguments& arguments);
 
 // Becomes `python3 analysis/SCRIPT ARGUMENTS`; $KVSTOW_PYTHON names another python.
 int analysis_command(const std::string& script, const std::vector<std::string>& arguments);

@@ -101,6 +101,26 @@ int run(int argc, char** argv) {
       "tokens with those of the request run alone. Exit code 1 where one differs.");
   identity->callback([&] { code = verify_command(file); });
 
+  LogitsArguments logits_arguments;
+  CLI::App* const logits = app.add_subcommand(
+      "logits", "Logits of given tokens, to compare a model with another implementation");
+  logits->add_option("DIR", logits_arguments.model, "Hugging Face directory")->required();
+  logits->add_option("--tokens", logits_arguments.tokens, "Token ids, a line for each sequence")
+      ->required();
+  logits->add_option("--out", logits_arguments.out, "Raw f32 [tokens, vocabulary]")->required();
+  logits->add_option("--executor", logits_arguments.executor, "cuda or cpu")->capture_default_str();
+  logits->add_option("--dtype", logits_arguments.dtype, "bf16, f16 or (cpu) f32")
+      ->capture_default_str();
+  logits
+      ->add_option("--prompt", logits_arguments.prompt,
+                   "Tokens of each sequence that are its prompt, the others being decoded one by\n"
+                   "one; all by default")
+      ->check(CLI::Range(1, 1 << 30));
+  logits->add_option("--block-tokens", logits_arguments.block_tokens, "Block size of the pool")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  logits->callback([&] { code = logits_command(logits_arguments); });
+
   CLI::App* const verify = app.add_subcommand(
       "verify-paper", "Fail (exit 1) where a reproduced number has left its tolerance");
   verify->add_option("DIR", directory, "Results directory of the paper suite")->required();

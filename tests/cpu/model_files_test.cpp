@@ -121,6 +121,9 @@ TEST(Safetensors, ReadChecksNameShapeTypeAndValues) {
   const std::int64_t shape[] = {2, 2};
   file.read("layer.weight", shape, out);
   EXPECT_EQ(out, (std::vector<float>{1, -5, 0x1p-24f, 65504}));
+  const auto stored = file.bytes("layer.weight", shape, TensorType::f16);
+  EXPECT_TRUE(std::equal(stored.begin(), stored.end(), bytes.end() - 12, bytes.end() - 4));
+  EXPECT_TRUE(file.bytes("layer.weight", shape, TensorType::bf16).empty());
 
   const std::int64_t other[] = {4};
   const std::int64_t one[] = {1};
@@ -134,6 +137,8 @@ TEST(Safetensors, ReadChecksNameShapeTypeAndValues) {
        std::initializer_list<std::uint16_t>{0x7c00, 0xfc00, 0x7e00}) {  // inf, -inf, NaN
     put(2, bad);
     EXPECT_THAT(error_of([&] { file.read("layer.weight", shape, out); }),
+                HasSubstr("tensor layer.weight: element 2 is"));
+    EXPECT_THAT(error_of([&] { (void)file.bytes("layer.weight", shape, TensorType::f16); }),
                 HasSubstr("tensor layer.weight: element 2 is"));
   }
 }

@@ -25,8 +25,8 @@ int up_width(const Transformer& shape) {
 
 }  // namespace
 
-// Puts tensors on the device: drawn there where the source is a random one, through a host buffer
-// where it is a file.
+// Puts tensors on the device: drawn there where the source is a random one, as they are where a
+// file holds them in our dtype, and otherwise through f32 on the host.
 struct CudaTransformer::Loader {
   const Transformer& shape;
   DType dtype;
@@ -39,6 +39,12 @@ struct CudaTransformer::Loader {
     if (const auto uniform = source.uniform(spec)) {
       fill_uniform_weights(to, spec.elements(), dtype, uniform->key, uniform->mean, uniform->scale,
                            stream);
+      return;
+    }
+    const auto stored =
+        source.stored(spec, dtype == DType::f16 ? TensorType::f16 : TensorType::bf16);
+    if (!stored.empty()) {
+      KVSTOW_CUDA(cudaMemcpy(to, stored.data(), stored.size(), cudaMemcpyHostToDevice));
       return;
     }
     const auto count = static_cast<std::size_t>(spec.elements());

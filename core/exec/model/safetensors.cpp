@@ -59,6 +59,18 @@ std::uint16_t half_word(const std::byte* p) {
   return word;
 }
 
+// Words with every bit of the exponent set are infinities and NaNs.
+template <class Word>
+bool all_finite(std::span<const std::byte> words, Word exponent) {
+  bool finite = true;
+  for (std::size_t i = 0; i < words.size(); i += sizeof(Word)) {
+    Word word;
+    std::memcpy(&word, words.data() + i, sizeof word);
+    finite &= (word & exponent) != exponent;
+  }
+  return finite;
+}
+
 bool is_size(const Json& value) {
   return value.is_number_unsigned();
 }
@@ -143,21 +155,27 @@ Safetensors::Safetensors(std::span<const std::byte> bytes, std::string file)
   }
 }
 
-void Safetensors::read(const std::string& name, std::span<const std::int64_t> shape,
-                       std::span<float> out) const {
+const TensorEntry& Safetensors::entry_of(const std::string& name,
+                                         std::span<const std::int64_t> shape) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     std::vector<std::string> names;
     for (const auto& [other, entry] : tensors_) names.push_back(other);
     fail(name, fmt::format("missing (nearest: {})", nearest_name(name, names)));
   }
-  const TensorEntry& entry = found->second;
-  if (!std::equal(shape.begin(), shape.end(), entry.shape.begin(), entry.shape.end())) {
-    fail(name, fmt::format("has shape [{}], but config.json asks for [{}]",
-                           fmt::join(entry.shape, ", "), fmt::join(shape, ", ")));
+  const std::vector<std::int64_t>& there = found->second.shape;
+  if (!std::equal(shape.begin(), shape.end(), there.begin(), there.end())) {
+    fail(name, fmt::format("has shape [{}], but config.json asks for [{}]", fmt::join(there, ", "),
+                           fmt::join(shape, ", ")));
   }
-  const std::byte* from = data_.data() + entry.begin;
-  switch (entry.type) {
+  return found->second;
+}
+
+void Safetensors::read(const std::string& name, std::span<const std::int64_t> shape,
+                       std::span<float> out) const {
+  const TensorEntry& tensor = entry_of(name, shape);
+  const std::byte* from = data_.data() + tensor.begin;
+  switch (tensor.type) {
     case TensorType::f32:
       std::memcpy(out.data(), from, out.size_bytes());
       break;
@@ -170,11 +188,27 @@ void Safetensors::read(const std::string& name, std::span<const std::int64_t> sh
       }
       break;
     case TensorType::other:
-      fail(name, fmt::format("dtype {} cannot be a weight", entry.type_name));
+      fail(name, fmt::format("dtype {} cannot be a weight", tensor.type_name));
   }
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (!std::isfinite(out[i])) fail(name, fmt::format("element {} is {}", i, out[i]));
   }
+}
+
+std::span<const std::byte> Safetensors::bytes(const std::string& name,
+                                              std::span<const std::int64_t> shape,
+                                              TensorType type) const {
+  const TensorEntry& tensor = entry_of(name, shape);
+  if (tensor.type != type) return {};
+  const std::span<const std::byte> stored = data_.subspan(tensor.begin, tensor.end - tensor.begin);
+  const bool finite = type == TensorType::f32   ? all_finite<std::uint32_t>(stored, 0x7f800000u)
+                      : type == TensorType::f16 ? all_finite<std::uint16_t>(stored, 0x7c00u)
+                                                : all_finite<std::uint16_t>(stored, 0x7f80u);
+  if (!finite) {  // read() says which element
+    std::vector<float> values(stored.size() / (type == TensorType::f32 ? 4 : 2));
+    read(name, shape, values);
+  }
+  return stored;
 }
 
 MappedFile::MappedFile(const std::string& path) {

@@ -38,7 +38,15 @@ class Safetensors {
   void read(const std::string& name, std::span<const std::int64_t> shape,
             std::span<float> out) const;
 
+  // The same tensor as it is stored, with the same checks; empty where it is stored in another type
+  // than this one.
+  [[nodiscard]] std::span<const std::byte> bytes(const std::string& name,
+                                                 std::span<const std::int64_t> shape,
+                                                 TensorType type) const;
+
  private:
+  [[nodiscard]] const TensorEntry& entry_of(const std::string& name,
+                                            std::span<const std::int64_t> shape) const;
   [[noreturn]] void fail(const std::string& tensor, const std::string& what) const;
 
   std::span<const std::byte> data_;

@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
-#include "core/exec/model/safetensors.h"
 #include "core/rng.h"
 #include "core/text.h"
 
@@ -35,19 +34,33 @@ class Checkpoint final : public WeightSource {
   }
 
   void read(const TensorSpec& spec, std::span<float> out) const override {
-    // Checkpoints saved from the bare model lack the leading "model.".
+    const auto [file, name] = find(spec);
+    file.read(name, spec.shape, out);
+  }
+
+  [[nodiscard]] std::span<const std::byte> stored(const TensorSpec& spec,
+                                                  TensorType type) const override {
+    const auto [file, name] = find(spec);
+    return file.bytes(name, spec.shape, type);
+  }
+
+ private:
+  struct Place {
+    const Safetensors& file;
+    std::string name;
+  };
+
+  // Checkpoints saved from the bare model lack the leading "model.".
+  [[nodiscard]] Place find(const TensorSpec& spec) const {
     const std::string bare = spec.name.starts_with("model.") ? spec.name.substr(6) : spec.name;
     if (shard_of_.empty()) {
       const Safetensors& only = shards_.begin()->second->tensors;
-      only.read(only.tensors().contains(spec.name) ? spec.name
-                : only.tensors().contains(bare)    ? bare
-                                                   : spec.name,
-                spec.shape, out);
-      return;
+      const bool as_bare = !only.tensors().contains(spec.name) && only.tensors().contains(bare);
+      return {only, as_bare ? bare : spec.name};
     }
     for (const std::string& name : {spec.name, bare}) {
       if (const auto found = shard_of_.find(name); found != shard_of_.end()) {
-        return shards_.at(found->second)->tensors.read(name, spec.shape, out);
+        return {shards_.at(found->second)->tensors, name};
       }
     }
     std::vector<std::string> names;
@@ -56,7 +69,6 @@ class Checkpoint final : public WeightSource {
                                  nearest_name(spec.name, names)));
   }
 
- private:
   void open_shards(const std::string& directory, const std::string& index) {
     index_ = index;
     std::ifstream stream(index, std::ios::binary);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "core/exec/model/safetensors.h"
 #include "core/exec/model/transformer.h"
 
 namespace kvstow {
@@ -23,6 +24,11 @@ class WeightSource {
   virtual ~WeightSource() = default;
   // Fills `out` with a tensor in f32, row-major. REQUIRES: out.size() == spec.elements().
   virtual void read(const TensorSpec&, std::span<float> out) const = 0;
+  // The tensor's bytes where a file holds it in this type, row-major: a device takes them as they
+  // are. Empty otherwise.
+  [[nodiscard]] virtual std::span<const std::byte> stored(const TensorSpec&, TensorType) const {
+    return {};
+  }
   // Where the tensor is random, how: a device then draws the same numbers without the host.
   [[nodiscard]] virtual std::optional<UniformTensor> uniform(const TensorSpec&) const {
     return std::nullopt;
