@@ -67,8 +67,8 @@ DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
 }
 
 std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
-                                             const KvAllocator& allocator,
-                                             const DeviceNeeds& needs) {
+                                             const KvAllocator& allocator, const DeviceNeeds& needs,
+                                             HostProfile* profile) {
   return std::make_unique<CudaExecutor>(
       model_of(point), allocator,
       CudaExecutorConfig{.seed = point.seed,
@@ -76,8 +76,11 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                          .block_tokens = needs.block_tokens,
                          .max_step_rows = needs.max_step_rows,
                          .max_sequences = needs.max_sequences,
-                         .graphs = needs.max_sequences > kFewSequences,
-                         .poison = needs.poison});
+                         .graphs = point.graphs && needs.max_sequences > kFewSequences,
+                         .poison = needs.poison,
+                         .profile_from = point.profile_from,
+                         .profile_to = point.profile_to,
+                         .profile = profile});
 }
 
 std::optional<DeviceTimes> device_times(const Executor& executor) {

@@ -11,6 +11,7 @@
 #include "core/engine/iteration_scheduler.h"
 #include "core/exec/executor.h"
 #include "core/kv/kv_allocator.h"
+#include "core/metrics/host_profile.h"
 
 namespace kvstow {
 
@@ -43,7 +44,8 @@ struct DeviceNeeds {
 // loaded until a point needs another one. Throws InputError where the build has no CUDA, or the
 // machine no device or too little memory on it.
 [[nodiscard]] std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
-                                                           const DeviceNeeds&);
+                                                           const DeviceNeeds&,
+                                                           HostProfile* = nullptr);
 
 // Of a CudaExecutor; none of any other.
 [[nodiscard]] std::optional<DeviceTimes> device_times(const Executor&);

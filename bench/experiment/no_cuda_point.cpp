@@ -9,7 +9,7 @@ DeviceNeeds device_needs(const std::string&, const PoolConfig&,
 }
 
 std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
-                                             const DeviceNeeds&) {
+                                             const DeviceNeeds&, HostProfile*) {
   throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
 }
 

@@ -48,14 +48,18 @@ struct ResolvedPoint {
   std::int64_t batch_size = 0;  // static-batch: B of this model and dataset
 
   WorkloadConfig workload;
-  SamplingConfig sampling;               // executors with real logits
-  int executor_threads = 1;              // executor cpu
-  bool deterministic = false;            // executor cuda: a row's bits depend on its sequence alone
+  SamplingConfig sampling;     // executors with real logits
+  int executor_threads = 1;    // executor cpu
+  bool deterministic = false;  // executor cuda: a row's bits depend on its sequence alone
+  bool graphs = true;          // executor cuda: steps of decodes are graph launches
+  std::int64_t profile_from =
+      0;                        // executor cuda: steps [from, to) are shown to a profiler, and the
+  std::int64_t profile_to = 0;  // host's stages as ranges
   double beam_death_probability = 0.08;  // beam search without logits: each beam dies at a step
 
   Seconds window_from_s = 0;  // step averages are taken over [from, to)
   Seconds window_to_s = 0;
-  Seconds stop_s = 0;  // > 0: the run is cut then, with requests still waiting
+  Seconds stop_s = 0;          // > 0: the run is cut then, with requests still waiting
   bool records = false;        // also keep every request and every step as CSV
   Seconds series_every_s = 0;  // > 0: the row also keeps the waste ledger over time
   Seconds slo_ttft_s = 0;      // goodput counts requests within both; 0: no such limit

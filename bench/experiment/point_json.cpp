@@ -175,6 +175,8 @@ json config_json(const ResolvedPoint& point) {
                        {"top_p", point.sampling.top_p}};
     out["executor_threads"] = point.executor_threads;
     out["deterministic"] = point.deterministic;
+    out["graphs"] = point.graphs;
+    if (point.profile_to > 0) out["profile_steps"] = {point.profile_from, point.profile_to};
   }
   return out;
 }

@@ -15,6 +15,7 @@
 #include "core/engine/engine.h"
 #include "core/exec/cpu/cpu_executor.h"
 #include "core/exec/simulated_executor.h"
+#include "core/kv/profiled_allocator.h"
 
 namespace kvstow {
 namespace {
@@ -53,14 +54,16 @@ int widest(const WorkloadConfig& workload) {
   return width;
 }
 
-std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllocator& allocator) {
+std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllocator& allocator,
+                                        HostProfile* profile) {
   if (point.executor == "simulated") {
     return std::make_unique<SimulatedExecutor>(point.step_law, beam_model(point));
   }
   if (point.executor == "cuda") {
     return make_cuda_executor(point, allocator,
                               device_needs(point.system.allocator, pool_config(point),
-                                           scheduler_config(point), widest(point.workload)));
+                                           scheduler_config(point), widest(point.workload)),
+                              profile);
   }
   return std::make_unique<CpuExecutor>(
       cpu_model(point), allocator,
@@ -70,10 +73,16 @@ std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllo
 
 void serve(const ResolvedPoint& point, RunResult& result) {
   const auto workload = make_workload(point.workload, point.seed);
-  const auto allocator = make_allocator(point.system.allocator, pool_config(point));
+  std::unique_ptr<KvAllocator> allocator =
+      make_allocator(point.system.allocator, pool_config(point));
+  std::optional<HostProfile> profile;
+  if (point.executor == "cuda" && point.profile_to > 0) {
+    allocator = std::make_unique<ProfiledAllocator>(std::move(allocator), profile.emplace());
+  }
+  HostProfile* const stages = profile ? &*profile : nullptr;
   SeqIds seq_ids;
   const auto scheduler = make_scheduler(point, *allocator, seq_ids);
-  const std::unique_ptr<Executor> executor = make_executor(point, *allocator);
+  const std::unique_ptr<Executor> executor = make_executor(point, *allocator, stages);
   SimulatedClock simulated;
   std::optional<WallClock> wall;
   Clock& clock = point.executor == "cuda" ? wall.emplace() : static_cast<Clock&>(simulated);
@@ -85,6 +94,7 @@ void serve(const ResolvedPoint& point, RunResult& result) {
   if (point.records) sink = &log.emplace(*sink);
   EngineParts parts{*workload, *scheduler, *allocator, *executor, clock, *sink, seq_ids};
   if (point.stop_s > 0) parts.stop_at = point.stop_s;
+  parts.profile = stages;
   Engine(parts).run();
   if (series) result.series = series->take();
   if (log) result.records = log->take();

@@ -64,6 +64,13 @@ void apply_window(Draft& draft, const ConfigNode& node) {
   draft.point.window_to_s = ends[1].number_above(draft.point.window_from_s);
 }
 
+void apply_profile_steps(Draft& draft, const ConfigNode& node) {
+  const std::vector<ConfigNode> ends = node.items();
+  if (ends.size() != 2) node.fail("two step numbers are wanted: [from, to]");
+  draft.point.profile_from = ends[0].integer_at_least(0);
+  draft.point.profile_to = ends[1].integer_at_least(draft.point.profile_from + 1);
+}
+
 void apply_labels(Draft& draft, const ConfigNode& node) {
   const ConfigMap map(node);
   for (const auto& [key, value] : map.entries()) draft.point.labels.extra[key] = value.text();
@@ -168,8 +175,9 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) {
        d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
      }},
-    {"deterministic",
-     [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
+    {"deterministic", [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
+    {"graphs", [](Draft& d, const ConfigNode& n) { d.point.graphs = n.boolean(); }},
+    {"profile_steps", apply_profile_steps},
     {"window_s", apply_window},
     {"stop_s", [](Draft& d, const ConfigNode& n) { d.point.stop_s = n.number_above(0); }},
     {"records", [](Draft& d, const ConfigNode& n) { d.point.records = n.boolean(); }},

@@ -15,6 +15,7 @@ Engine::Engine(const EngineParts& parts)
       metrics_(parts.metrics),
       seq_ids_(parts.seq_ids),
       stop_at_(parts.stop_at),
+      profile_(parts.profile),
       ledger_(parts.allocator),
       steps_(static_cast<std::size_t>(parts.executor.depth())) {}
 
@@ -78,18 +79,25 @@ void Engine::take_arrivals() {
 
 void Engine::launch() {
   const Seconds scheduled = clock_.now();
+  if (profile_ != nullptr) profile_->begin_step();
   InFlight& flight = steps_[static_cast<std::size_t>(submitted_) % steps_.size()];
   Step& step = flight.step;
   step.clear();
   step.plan.swap(after_step_);
-  scheduler_.schedule(step);
+  {
+    const HostProfile::Range range(profile_, HostStage::schedule, submitted_);
+    scheduler_.schedule(step);
+  }
   KVSTOW_CHECK(!step.groups.empty(), "the scheduler made no progress with requests in flight");
   flight.paused.clear();
   for (SequenceGroup* group : scheduler_.preempted()) {
     if (!group->paused) flight.paused.push_back(group);
     group->paused = true;
   }
-  executor_.submit(step);
+  {
+    const HostProfile::Range range(profile_, HostStage::submit, submitted_);
+    executor_.submit(step);
+  }
   ++submitted_;
   flight.event = describe(step, scheduled);
   count_tokens(flight);
@@ -141,7 +149,11 @@ void Engine::release_finished(InFlight& flight) {
 
 void Engine::settle() {
   InFlight& flight = steps_[static_cast<std::size_t>(settled_) % steps_.size()];
-  const StepResult result = executor_.wait();
+  const StepResult result = [&] {
+    const HostProfile::Range range(profile_, HostStage::wait, settled_);
+    return executor_.wait();
+  }();
+  const HostProfile::Range range(profile_, HostStage::settle, settled_);
   clock_.step_took(result.elapsed);
   const Seconds now = clock_.now();
   StepEvent& event = flight.event;

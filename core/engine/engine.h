@@ -19,6 +19,7 @@
 #include "core/exec/executor.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/events.h"
+#include "core/metrics/host_profile.h"
 
 namespace kvstow {
 
@@ -32,6 +33,7 @@ struct EngineParts {
   MetricsSink& metrics;
   SeqIds& seq_ids;
   Seconds stop_at = std::numeric_limits<Seconds>::infinity();  // no step begins then or later
+  HostProfile* profile = nullptr;  // where the host's time goes, if anyone asks
 };
 
 class Engine {
@@ -75,6 +77,7 @@ class Engine {
   MetricsSink& metrics_;
   SeqIds& seq_ids_;
   Seconds stop_at_;
+  HostProfile* profile_;
   WasteLedger ledger_;
 
   std::optional<Request> next_;         // the next arrival, not yet due

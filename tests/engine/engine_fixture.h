@@ -11,6 +11,7 @@
 #include "core/engine/iteration_scheduler.h"
 #include "core/exec/simulated_executor.h"
 #include "core/kv/checked_allocator.h"
+#include "core/kv/profiled_allocator.h"
 #include "core/metrics/run_metrics.h"
 
 namespace kvstow {
@@ -121,6 +122,7 @@ struct Played {
   std::vector<std::string> lines;
   std::int64_t most_in_flight = 0;
   KeepingSink sink;
+  std::vector<HostStep> host;  // where profiled
 };
 
 struct Laboratory {
@@ -138,11 +140,15 @@ struct Laboratory {
   std::optional<StaticBatchConfig> static_batch;
   double beam_death = 0;
   int depth = 1;  // of the executor
+  bool profiled = false;
   Seconds stop_at = std::numeric_limits<Seconds>::infinity();
 
   [[nodiscard]] Played play(std::vector<Arrival> arrivals) const {
     ListTrace trace(std::move(arrivals));
-    const auto memory = std::make_unique<CheckedAllocator>(make_allocator(allocator, pool));
+    std::unique_ptr<KvAllocator> memory =
+        std::make_unique<CheckedAllocator>(make_allocator(allocator, pool));
+    HostProfile profile;
+    if (profiled) memory = std::make_unique<ProfiledAllocator>(std::move(memory), profile);
     SeqIds ids;
     std::unique_ptr<Scheduler> scheduler;
     if (static_batch) {
@@ -154,7 +160,10 @@ struct Laboratory {
                              depth);
     SimulatedClock clock;
     Played played;
-    Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids, stop_at}).run();
+    Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids, stop_at,
+            profiled ? &profile : nullptr})
+        .run();
+    if (profiled) played.host = profile.take();
     memory->check_invariants(CheckLevel::full);
     played.lines = std::move(executor.lines);
     played.most_in_flight = executor.most_in_flight;

@@ -48,6 +48,7 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
                            const CudaExecutorConfig& config)
     : model_(std::move(model)),
       config_(config),
+      window_(config.profile_from, config.profile_to),
       histories_(model_->shape().vocab, config.seed),
       rows_(allocator, {.positions = Tokens(model_->shape().max_positions),
                         .slots = allocator.stats(Tier::device).capacity}) {
@@ -124,6 +125,7 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
 void CudaExecutor::submit(const Step& step) {
   KVSTOW_CHECK(submitted_ - settled_ < kDepth,
                "more steps in flight than the executor has room for");
+  window_.before(submitted_);
   const auto parity = static_cast<std::size_t>(submitted_ % kDepth);
   Flight& flight = flights_[parity];
   rows_.collect(step, histories_);
@@ -147,6 +149,7 @@ void CudaExecutor::submit(const Step& step) {
 
 void CudaExecutor::run_plan(const MemPlan& plan) {
   if (plan.empty()) return;
+  const HostProfile::Range range(config_.profile, HostStage::plan, std::ssize(plan.ops()));
   const auto run = [&](std::span<const MemOp> ops) {
     kernels::cuda::run_mem_plan(kernels::cuda::level_plan(ops), pool_, host_, staging_, compute_);
   };
@@ -249,11 +252,17 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
   const int graph = graph_rows();
   if (graph == 0) make_room(rows);
   RowsUpload& upload = graph > 0 ? *graph_upload_[parity] : *upload_[parity];
-  const DeviceRows there = upload.pack(rows, draw_rows_, graph);
-  upload.send(transfer_);
+  const DeviceRows there = [&] {
+    const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
+    const DeviceRows packed = upload.pack(rows, draw_rows_, graph);
+    upload.send(transfer_);
+    return packed;
+  }();
   KVSTOW_CUDA(cudaEventRecord(flight.sent, transfer_));
   KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
   flight.timing.graph = graph > 0;
+  const HostProfile::Range range(
+      config_.profile, graph > 0 ? HostStage::launch_graph : HostStage::forward, rows.rows());
   if (graph > 0) {
     graphs_[parity].at(graph).launch(compute_);
     flight.logits = graph_work_->logits();
@@ -278,6 +287,7 @@ StepResult CudaExecutor::wait() {
   tokens_.clear();
   read_tokens(flight);
   read_beams(flight);
+  window_.after(settled_);
   ++settled_;
   return {.elapsed = flight.timing.device, .tokens = tokens_};
 }

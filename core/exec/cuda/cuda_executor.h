@@ -14,9 +14,11 @@
 
 #include "core/engine/sampling.h"
 #include "core/exec/cuda/cuda_transformer.h"
+#include "core/exec/cuda/profiler_window.h"
 #include "core/exec/executor.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
+#include "core/metrics/host_profile.h"
 #include "kernels/cuda/cache_ops.h"
 
 namespace kvstow {
@@ -31,6 +33,9 @@ struct CudaExecutorConfig {
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
   // verification.
   bool poison = false;
+  std::int64_t profile_from = 0;  // steps [from, to) are shown to an attached profiler
+  std::int64_t profile_to = 0;
+  HostProfile* profile = nullptr;  // the engine's
 };
 
 // Where a step's time went on the host, beside what the device says. Seconds.
@@ -102,6 +107,7 @@ class CudaExecutor final : public Executor {
 
   std::shared_ptr<CudaTransformer> model_;
   CudaExecutorConfig config_;
+  ProfilerWindow window_;
   TokenHistories histories_;
   StepRows rows_;
   DrawRows draw_rows_;
