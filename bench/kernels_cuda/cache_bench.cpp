@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <numeric>
 #include <string>
 
 #include "bench/kernels_cuda/lab.h"
 #include "bench/kernels_cuda/plain.h"
-#include "core/rng.h"
 #include "kernels/cuda/cache_ops.h"
+#include "tests/cuda/placement.h"
 
 namespace kvstow::bench {
 namespace {
@@ -18,16 +17,7 @@ using kernels::DType;
 using kernels::KvLayout;
 namespace cuda = kernels::cuda;
 using cuda::testing::DeviceArray;
-
-std::vector<std::int32_t> shuffled(std::int64_t count, const char* purpose) {
-  std::vector<std::int32_t> order(static_cast<std::size_t>(count));
-  std::iota(order.begin(), order.end(), 0);
-  RandomStream random(5, purpose);
-  for (std::size_t i = order.size(); i > 1; --i) {
-    std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-  }
-  return order;
-}
+using cuda::testing::shuffled;
 
 // In a chain like the kernel's: launch i copies a slice of its own.
 ChainTime plain_copies(std::size_t bytes, int launches) {
@@ -56,7 +46,7 @@ void run_write(benchmark::State& state, const ModelShape& m, int rows) {
     const int launches = chain_launches(2.0 * static_cast<double>(bytes));
     const KvLayout layout{launches, m.kv_heads, m.head_dim, rows, DType::f16};
     std::uint16_t* numbers = lab.numbers(2 * bytes * static_cast<std::size_t>(launches));
-    const auto order = shuffled(rows, "slots");
+    const auto order = shuffled(rows, 5);
     const DeviceArray<std::int64_t> slots(std::vector<std::int64_t>(order.begin(), order.end()));
     const std::uint16_t* source = numbers + layout.elements();
     const ChainTime time = time_chain(launches, lab.stream, [&](int i, cudaStream_t s) {
@@ -81,7 +71,7 @@ void run_plan(benchmark::State& state, int layers, const ModelShape& m, int bloc
     const std::int64_t pool_blocks = std::int64_t{2} * blocks * launches;
     const KvLayout layout{layers, m.kv_heads, m.head_dim, pool_blocks * kBlockTokens, DType::f16};
     std::uint16_t* pool = lab.numbers(static_cast<std::size_t>(layout.elements()) * 2);
-    const auto order = shuffled(pool_blocks, "blocks");
+    const auto order = shuffled(pool_blocks, 5);
     const ChainTime time = time_chain(launches, lab.stream, [&](int i, cudaStream_t s) {
       MemPlan plan;
       for (int b = 0; b < blocks; ++b) {
@@ -106,7 +96,7 @@ void run_gather(benchmark::State& state, int tokens, int block_tokens) {
     const std::int64_t blocks = std::int64_t{launches} * (tokens / block_tokens);
     layout.slots = blocks * block_tokens;
     auto* pool = reinterpret_cast<unsigned char*>(lab.numbers(2 * bytes * launches));
-    const auto order = shuffled(blocks, "blocks");
+    const auto order = shuffled(blocks, 5);
     const ChainTime time = time_chain(launches, lab.stream, [&](int i, cudaStream_t s) {
       MemPlan plan;
       for (int b = 0; b < tokens / block_tokens; ++b) {
@@ -180,8 +170,8 @@ void run_swap(benchmark::State& state, bool out, bool staged, int block_tokens) 
     const Pinned host = pinned(whole);
     // Random like the device's: the numbers that swaps in leave behind are other rows' K and V.
     KVSTOW_CUDA(cudaMemcpy(host.get(), data, whole, cudaMemcpyDeviceToHost));
-    const auto from = shuffled(4 * kTokens / block_tokens, "swapped blocks");
-    const auto to = shuffled(4 * kTokens / block_tokens, "host blocks");
+    const auto from = shuffled(4 * kTokens / block_tokens, 5);
+    const auto to = shuffled(4 * kTokens / block_tokens, 6);
     MemPlan plan;
     for (int b = 0; b < kTokens / block_tokens; ++b) {
       const Slot on_device(from[static_cast<std::size_t>(b)] * block_tokens);

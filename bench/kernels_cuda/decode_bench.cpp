@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bench/kernels_cuda/decode_case.h"
+#include "core/rng.h"
 
 namespace kvstow::bench {
 namespace {

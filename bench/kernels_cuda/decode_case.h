@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "bench/kernels_cuda/lab.h"
-#include "core/rng.h"
 #include "kernels/cuda/decode_attention.h"
+#include "tests/cuda/placement.h"
 
 namespace kvstow::bench {
 
@@ -18,51 +18,30 @@ struct DecodeCase {
   using BlockTableMap = kernels::BlockTableMap;
   using KvLayout = kernels::KvLayout;
   using DType = kernels::DType;
+  using Placement = kernels::cuda::testing::Placement;
   template <class E>
   using DeviceArray = kernels::cuda::testing::DeviceArray<E>;
 
   DecodeCase(const ModelShape& m, const std::vector<std::int32_t>& lengths, int block_tokens)
       : model(m),
         rows(static_cast<int>(lengths.size())),
-        longest(*std::max_element(lengths.begin(), lengths.end())) {
+        placement(lengths, block_tokens, 5, Placement::Gaps::none),
+        longest(placement.longest()),
+        table_map(placement.table()),
+        affine_map(placement.affine()),
+        length(lengths) {
     Lab& lab = Lab::get();
     const std::int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
     bytes = static_cast<std::size_t>(4 * tokens * m.kv_heads * m.head_dim);
     launches = chain_launches(static_cast<double>(bytes));
-    std::int64_t blocks = 0;
-    std::int64_t stride = 0;
-    for (const std::int32_t l : lengths) {
-      blocks += ceil_div(l, block_tokens);
-      stride = std::max(stride, ceil_div(l, block_tokens));
-    }
-    layout = {launches, m.kv_heads, m.head_dim, blocks * block_tokens, DType::f16};
+    layout = {launches, m.kv_heads, m.head_dim, placement.slots(), DType::f16};
     pool = lab.numbers(static_cast<std::size_t>(layout.elements()) * 2);
-    std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    RandomStream random(5, "pages");
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-    }
-    std::vector<std::int32_t> table(static_cast<std::size_t>(rows * stride), -1);
-    std::vector<std::int64_t> starts;
     std::vector<std::int32_t> map_rows(lengths.size());
-    std::vector<std::int32_t> stable(lengths);
     std::iota(map_rows.begin(), map_rows.end(), 0);
-    std::size_t used = 0;
-    for (int r = 0; r < rows; ++r) {
-      starts.push_back(static_cast<std::int64_t>(used) * block_tokens);
-      for (std::int64_t i = 0; i < ceil_div(lengths[r], block_tokens); ++i) {
-        table[static_cast<std::size_t>(r * stride + i)] = order[used++];
-      }
-      stable[r] = std::max(0, lengths[r] - 1);  // the step's own token is written by this step
-    }
-    ids = DeviceArray<std::int32_t>(table);
-    firsts = DeviceArray<std::int64_t>(starts);
     map_row = DeviceArray<std::int32_t>(map_rows);
-    length = DeviceArray<std::int32_t>(lengths);
+    std::vector<std::int32_t> stable(lengths);  // the step's own token is written by this step
+    for (std::int32_t& l : stable) l = std::max(0, l - 1);
     stable_length = DeviceArray<std::int32_t>(stable);
-    table_map = {ids.get(), stride, block_tokens};
-    affine_map = {firsts.get()};
     const std::size_t width = static_cast<std::size_t>(m.heads * m.head_dim);
     q = DeviceArray<std::uint16_t>(rows * width);
     out = DeviceArray<std::uint16_t>(rows * width);
@@ -125,21 +104,20 @@ struct DecodeCase {
 
   ModelShape model;
   int rows;
+  Placement placement;
   int longest;
+  BlockTableMap table_map;
+  AffineMap affine_map;
+  DeviceArray<std::int32_t> length;
   std::size_t bytes = 0;
   int launches = 0;
   KvLayout layout{};
   std::uint16_t* pool = nullptr;
-  DeviceArray<std::int32_t> ids;
-  DeviceArray<std::int64_t> firsts;
   DeviceArray<std::int32_t> map_row;
-  DeviceArray<std::int32_t> length;
   DeviceArray<std::int32_t> stable_length;
   DeviceArray<std::uint16_t> q;
   DeviceArray<std::uint16_t> out;
   DeviceArray<unsigned char> workspace;
-  BlockTableMap table_map{};
-  AffineMap affine_map{};
   kernels::cuda::DecodeSchedule schedule{};
 };
 

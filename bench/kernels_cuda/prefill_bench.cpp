@@ -7,8 +7,8 @@
 
 #include "bench/kernels_cuda/gemm.h"
 #include "bench/kernels_cuda/lab.h"
-#include "core/rng.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "tests/cuda/placement.h"
 
 namespace kvstow::bench {
 namespace {
@@ -20,6 +20,7 @@ using kernels::KvLayout;
 using kernels::PrefillAttentionArgs;
 namespace cuda = kernels::cuda;
 using cuda::testing::DeviceArray;
+using cuda::testing::Placement;
 
 constexpr int kBlockTokens = 16;
 
@@ -27,33 +28,24 @@ constexpr int kBlockTokens = 16;
 class PrefillCase {
  public:
   PrefillCase(const ModelShape& m, int sequences, int tokens)
-      : model(m), count(sequences), length(tokens), rows(sequences * tokens) {
-    const std::int64_t blocks = std::int64_t{count} * length / kBlockTokens;
-    const std::int64_t stride = length / kBlockTokens;
-    layout = {kLayers, m.kv_heads, m.head_dim, blocks * kBlockTokens, DType::f16};
+      : model(m),
+        count(sequences),
+        length(tokens),
+        rows(sequences * tokens),
+        placement(std::vector<std::int32_t>(static_cast<std::size_t>(count), length), kBlockTokens,
+                  5, Placement::Gaps::none) {
+    layout = {kLayers, m.kv_heads, m.head_dim, placement.slots(), DType::f16};
     pool = Lab::get().numbers(static_cast<std::size_t>(layout.elements()) * 2);
-    std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    RandomStream random(5, "pages");
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-    }
-    std::vector<std::int64_t> starts;
     std::vector<std::int32_t> begins{0};
     std::vector<std::int32_t> zeros(static_cast<std::size_t>(count), 0);
     std::vector<std::int32_t> own_row(zeros.size());
     std::iota(own_row.begin(), own_row.end(), 0);
-    for (int s = 0; s < count; ++s) {
-      starts.push_back(std::int64_t{s} * length);
-      begins.push_back((s + 1) * length);
-    }
-    ids = DeviceArray<std::int32_t>(order);
-    firsts = DeviceArray<std::int64_t>(starts);
+    for (int s = 0; s < count; ++s) begins.push_back((s + 1) * length);
     row_begin = DeviceArray<std::int32_t>(begins);
     map_row = DeviceArray<std::int32_t>(own_row);
     first = DeviceArray<std::int32_t>(zeros);
-    table_map = {ids.get(), stride, kBlockTokens};
-    affine_map = {firsts.get()};
+    table_map = placement.table();
+    affine_map = placement.affine();
     const auto width = static_cast<std::size_t>(m.heads * m.head_dim);
     q = DeviceArray<std::uint16_t>(static_cast<std::size_t>(rows) * width);
     out = DeviceArray<std::uint16_t>(q.size());
@@ -128,10 +120,9 @@ class PrefillCase {
   int count;
   int length;
   int rows;
+  Placement placement;
   KvLayout layout{};
   std::uint16_t* pool = nullptr;
-  DeviceArray<std::int32_t> ids;
-  DeviceArray<std::int64_t> firsts;
   DeviceArray<std::int32_t> row_begin;
   DeviceArray<std::int32_t> map_row;
   DeviceArray<std::int32_t> first;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/rng.h"
 #include "tests/cuda/decode_case.h"
 
 namespace kvstow::kernels::cuda {

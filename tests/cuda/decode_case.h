@@ -4,13 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <vector>
 
-#include "core/rng.h"
 #include "kernels/cuda/decode_attention.h"
-#include "tests/cuda/device_case.h"
+#include "tests/cuda/placement.h"
 
 namespace kvstow::kernels::cuda::testing {
 
@@ -39,64 +37,26 @@ struct DecodeShape {
 
 // A pool that is NaN wherever no token lies, and one map of each kind into it.
 struct DecodeCase {
-  explicit DecodeCase(const DecodeShape& s) : shape(s) {
-    const int rows = static_cast<int>(s.length.size());
-    map_rows = 1 + *std::max_element(s.map_row.begin(), s.map_row.end());
-    std::vector<std::int32_t> longest(static_cast<std::size_t>(map_rows));
-    for (int r = 0; r < rows; ++r) {
-      auto& l = longest[static_cast<std::size_t>(s.map_row[r])];
-      l = std::max(l, s.length[r]);
-    }
-    max_length = *std::max_element(longest.begin(), longest.end());
-    stride = std::max<std::int64_t>(1, ceil_div(max_length, s.block_tokens)) + 2;
-    std::int64_t blocks = 3;
-    for (const std::int32_t l : longest) blocks += ceil_div(l, s.block_tokens);
-    std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    RandomStream random(s.seed, "blocks");
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-    }
-    std::vector<std::int32_t> table(static_cast<std::size_t>(map_rows * stride), -1);
-    std::vector<std::int64_t> starts;
-    std::int64_t next_start = 5;
-    std::size_t used = 0;
-    for (int r = 0; r < map_rows; ++r) {
-      const auto l = longest[static_cast<std::size_t>(r)];
-      for (std::int64_t i = 0; i < ceil_div(l, s.block_tokens); ++i) {
-        table[static_cast<std::size_t>(r * stride + i)] = order[used++];
-      }
-      starts.push_back(next_start);
-      next_start += l + 1;
-    }
-    layout = {2, s.kv_heads, s.head_dim, std::max(blocks * s.block_tokens, next_start + 1),
-              s.dtype};
-    ids = DeviceArray<std::int32_t>(table);
-    firsts = DeviceArray<std::int64_t>(starts);
-    map_row = DeviceArray<std::int32_t>(s.map_row);
-    length = DeviceArray<std::int32_t>(s.length);
-    DeviceArray<std::int32_t> filled(longest);
-    for (auto* pool : {&table_pool, &affine_pool}) {
-      *pool = DeviceArray<std::uint16_t>(static_cast<std::size_t>(layout.elements()));
-      pool->fill_bytes(0xff);  // NaN in both dtypes
-    }
-    fill_kv(KvPool{table_pool.get(), layout}, table_map(), filled.get(), map_rows, s.seed, nullptr);
-    fill_kv(KvPool{affine_pool.get(), layout}, affine_map(), filled.get(), map_rows, s.seed,
-            nullptr);
-    q = DeviceArray<std::uint16_t>(static_cast<std::size_t>(rows * width()));
+  explicit DecodeCase(const DecodeShape& s)
+      : shape(s),
+        placement(longest_rows(s), s.block_tokens, s.seed, Placement::Gaps::edges),
+        layout{2, s.kv_heads, s.head_dim, placement.slots(), s.dtype},
+        pools(layout, placement, s.seed),
+        map_row(s.map_row),
+        length(s.length),
+        q(s.length.size() * static_cast<std::size_t>(width())) {
     fill_uniform(q.get(), q.size(), s.dtype, 1.5f, s.seed + 1, nullptr);
     KVSTOW_CUDA(cudaDeviceSynchronize());
   }
 
   [[nodiscard]] int heads() const { return shape.kv_heads * shape.group; }
   [[nodiscard]] std::int64_t width() const { return std::int64_t{heads()} * shape.head_dim; }
-  [[nodiscard]] BlockTableMap table_map() const { return {ids.get(), stride, shape.block_tokens}; }
-  [[nodiscard]] AffineMap affine_map() const { return {firsts.get()}; }
+  [[nodiscard]] BlockTableMap table_map() const { return placement.table(); }
+  [[nodiscard]] AffineMap affine_map() const { return placement.affine(); }
 
   template <class Map>
   DecodeAttentionArgs<Map> args(const Map& map, void* out, int first, int rows) const {
-    const bool table = std::is_same_v<Map, BlockTableMap>;
-    return {.pool = {table ? table_pool.get() : affine_pool.get(), layout},
+    return {.pool = pools.of(map),
             .layer = 1,
             .map = map,
             .rows = rows,
@@ -117,7 +77,8 @@ struct DecodeCase {
   std::vector<std::uint16_t> run(const Map& map, int first, int rows, int blocks,
                                  const std::int32_t* stable = nullptr) const {
     DeviceArray<std::uint16_t> out(static_cast<std::size_t>(rows * width()));
-    const DecodeSchedule schedule = decode_schedule(rows, max_length, heads(), layout, blocks);
+    const DecodeSchedule schedule =
+        decode_schedule(rows, placement.longest(), heads(), layout, blocks);
     DeviceArray<unsigned char> workspace(static_cast<std::size_t>(schedule.workspace.bytes));
     workspace.fill_bytes(0);
     plan_decode_attention(schedule, length.get() + first, rows, workspace.get(), nullptr);
@@ -132,17 +93,23 @@ struct DecodeCase {
     return out.host();
   }
 
+  // The longest of the rows that share a map row.
+  static std::vector<std::int32_t> longest_rows(const DecodeShape& s) {
+    std::vector<std::int32_t> longest(
+        1 + static_cast<std::size_t>(*std::max_element(s.map_row.begin(), s.map_row.end())));
+    for (std::size_t r = 0; r < s.length.size(); ++r) {
+      auto& l = longest[static_cast<std::size_t>(s.map_row[r])];
+      l = std::max(l, s.length[r]);
+    }
+    return longest;
+  }
+
   DecodeShape shape;
-  KvLayout layout{};
-  int map_rows = 0;
-  int max_length = 0;
-  std::int64_t stride = 0;
-  DeviceArray<std::int32_t> ids;
-  DeviceArray<std::int64_t> firsts;
+  Placement placement;
+  KvLayout layout;
+  PoisonedPools pools;
   DeviceArray<std::int32_t> map_row;
   DeviceArray<std::int32_t> length;
-  DeviceArray<std::uint16_t> table_pool;
-  DeviceArray<std::uint16_t> affine_pool;
   DeviceArray<std::uint16_t> q;
 };
 
@@ -151,9 +118,9 @@ inline double error_of(const DecodeCase& c, const std::vector<std::uint16_t>& bi
   DeviceArray<std::uint16_t> out(bits);
   const auto a = c.args(c.table_map(), out.get(), 0, rows);
   DeviceArray<double> scratch(static_cast<std::size_t>(rows) * c.heads() *
-                              std::max(1, c.max_length));
+                              std::max(1, c.placement.longest()));
   DeviceArray<double> reference(bits.size());
-  decode_in_double(a, c.max_length, scratch.get(), reference.get(), nullptr);
+  decode_in_double(a, c.placement.longest(), scratch.get(), reference.get(), nullptr);
   KVSTOW_CUDA(cudaDeviceSynchronize());
   return relative_l2(out.get(), c.shape.dtype, reference.get(), bits.size());
 }

@@ -34,7 +34,7 @@ double error(const DecodeCase& c, const Map& map, const Body& body) {
   const int rows = static_cast<int>(c.shape.length.size());
   DeviceArray<std::uint16_t> out(static_cast<std::size_t>(rows * c.width()));
   out.fill_bytes(0xff);
-  body(c.args(map, out.get(), 0, rows), c.max_length, nullptr);
+  body(c.args(map, out.get(), 0, rows), c.placement.longest(), nullptr);
   KVSTOW_CUDA_SHAPE(cudaDeviceSynchronize(), c.shape.text());
   return error_of(c, out.host());
 }

@@ -11,12 +11,13 @@
 #include <string>
 
 #include "core/rng.h"
-#include "tests/cuda/device_case.h"
+#include "tests/cuda/placement.h"
 
 namespace kvstow::kernels::cuda {
 namespace {
 
 using testing::DeviceArray;
+using testing::Placement;
 using Bits = std::vector<std::uint16_t>;
 
 struct Sequence {
@@ -47,47 +48,15 @@ struct Shape {
 // Pools that are NaN wherever no token lies, a map of each kind, and queries for every position.
 class Case {
  public:
-  explicit Case(const Shape& s) : shape(s) {
-    const int count = static_cast<int>(s.sequences.size());
-    std::vector<std::int32_t> lengths;
-    std::vector<std::int64_t> starts;
-    std::int64_t next_start = 3;
-    std::int64_t blocks = 2;
-    for (const Sequence& sequence : s.sequences) {
-      lengths.push_back(sequence.first + sequence.rows);
-      starts.push_back(next_start);
-      next_start += lengths.back() + 1;
-      blocks += ceil_div(lengths.back(), s.block_tokens);
+  explicit Case(const Shape& s)
+      : shape(s),
+        placement(lengths_of(s), s.block_tokens, s.seed, Placement::Gaps::edges),
+        layout{2, s.kv_heads, s.head_dim, placement.slots(), s.dtype},
+        pools(layout, placement, s.seed) {
+    for (const std::int32_t length : lengths_of(s)) {
       query_begin.push_back(queries);
-      queries += lengths.back();
+      queries += length;
     }
-    longest = *std::max_element(lengths.begin(), lengths.end());
-    stride = ceil_div(longest, s.block_tokens) + 1;
-    std::vector<std::int32_t> order(static_cast<std::size_t>(blocks));
-    std::iota(order.begin(), order.end(), 0);
-    RandomStream random(s.seed, "blocks");
-    for (std::size_t i = order.size(); i > 1; --i) {
-      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-    }
-    std::vector<std::int32_t> table(static_cast<std::size_t>(count * stride), -1);
-    std::size_t used = 0;
-    for (int i = 0; i < count; ++i) {
-      for (std::int64_t b = 0; b < ceil_div(lengths[i], s.block_tokens); ++b) {
-        table[static_cast<std::size_t>(i * stride + b)] = order[used++];
-      }
-    }
-    layout = {2, s.kv_heads, s.head_dim, std::max(blocks * s.block_tokens, next_start), s.dtype};
-    ids = DeviceArray<std::int32_t>(table);
-    firsts = DeviceArray<std::int64_t>(starts);
-    const DeviceArray<std::int32_t> filled(lengths);
-    for (auto* pool : {&table_pool, &affine_pool}) {
-      *pool = DeviceArray<std::uint16_t>(static_cast<std::size_t>(layout.elements()));
-      pool->fill_bytes(0xff);  // NaN in both dtypes
-    }
-    testing::fill_kv(KvPool{table_pool.get(), layout}, table_map(), filled.get(), count, s.seed,
-                     nullptr);
-    testing::fill_kv(KvPool{affine_pool.get(), layout}, affine_map(), filled.get(), count, s.seed,
-                     nullptr);
     q = DeviceArray<std::uint16_t>(static_cast<std::size_t>(queries * width()));
     testing::fill_uniform(q.get(), q.size(), s.dtype, 1.5f, s.seed + 1, nullptr);
     KVSTOW_CUDA(cudaDeviceSynchronize());
@@ -96,8 +65,8 @@ class Case {
   [[nodiscard]] int heads() const { return shape.kv_heads * shape.group; }
   [[nodiscard]] std::int64_t width() const { return std::int64_t{heads()} * shape.head_dim; }
   [[nodiscard]] float scale() const { return 1 / std::sqrt(static_cast<float>(shape.head_dim)); }
-  [[nodiscard]] BlockTableMap table_map() const { return {ids.get(), stride, shape.block_tokens}; }
-  [[nodiscard]] AffineMap affine_map() const { return {firsts.get()}; }
+  [[nodiscard]] BlockTableMap table_map() const { return placement.table(); }
+  [[nodiscard]] AffineMap affine_map() const { return placement.affine(); }
 
   // One launch over rows [first, first + rows) of some sequences; their bits, one after the other.
   struct Part {
@@ -123,7 +92,7 @@ class Case {
                              cudaMemcpyDeviceToDevice));
     }
     const DeviceArray<std::int32_t> on_begin(row_begin), on_map_row(map_row), on_first(first);
-    prefill_attention(PrefillAttentionArgs<Map>{.pool = pool<Map>(),
+    prefill_attention(PrefillAttentionArgs<Map>{.pool = pools.of(map),
                                                 .layer = 1,
                                                 .map = map,
                                                 .sequences = static_cast<int>(parts.size()),
@@ -166,34 +135,30 @@ class Case {
     const int rows = static_cast<int>(map_row.size());
     const DeviceArray<std::int32_t> on_map_row(map_row), on_length(length);
     const DeviceArray<std::uint16_t> own_q(queries_of_rows), got(bits);
-    DeviceArray<double> scratch(static_cast<std::size_t>(rows) * heads() * longest);
+    DeviceArray<double> scratch(static_cast<std::size_t>(rows) * heads() * placement.longest());
     DeviceArray<double> want(bits.size());
     testing::decode_in_double(
-        DecodeAttentionArgs<BlockTableMap>{pool<BlockTableMap>(), 1, table_map(), rows, heads(),
+        DecodeAttentionArgs<BlockTableMap>{pools.of(table_map()), 1, table_map(), rows, heads(),
                                            own_q.get(), width(), nullptr, 0, on_map_row.get(),
                                            on_length.get(), nullptr, scale(), shape.dtype},
-        longest, scratch.get(), want.get(), nullptr);
+        placement.longest(), scratch.get(), want.get(), nullptr);
     KVSTOW_CUDA(cudaDeviceSynchronize());
     return testing::relative_l2(got.get(), shape.dtype, want.get(), bits.size());
   }
 
   Shape shape;
-  KvLayout layout{};
-  std::int64_t stride = 0;
-  std::int32_t longest = 0;
+  Placement placement;
+  KvLayout layout;
+  testing::PoisonedPools pools;
   std::int64_t queries = 0;
   std::vector<std::int64_t> query_begin;
-  DeviceArray<std::int32_t> ids;
-  DeviceArray<std::int64_t> firsts;
-  DeviceArray<std::uint16_t> table_pool;
-  DeviceArray<std::uint16_t> affine_pool;
   DeviceArray<std::uint16_t> q;
 
  private:
-  template <class Map>
-  [[nodiscard]] KvPool pool() const {
-    const bool table = std::is_same_v<Map, BlockTableMap>;
-    return {table ? table_pool.get() : affine_pool.get(), layout};
+  static std::vector<std::int32_t> lengths_of(const Shape& s) {
+    std::vector<std::int32_t> lengths;
+    for (const Sequence& q : s.sequences) lengths.push_back(q.first + q.rows);
+    return lengths;
   }
 };
 
