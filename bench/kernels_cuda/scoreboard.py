@@ -5,7 +5,8 @@
 
 Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes),
 floors.json (launch floors, ceilings, both maps in pairs), prefill.json, cache.json and museum.json
-(the kernels of 2023 beside ours) and affine.json (kernels that only an affine map allows). A cell is the median of the three
+(the kernels of 2023 beside ours), affine.json (kernels that only an affine map allows), sanitize.csv and
+build.csv (what tests/cuda/sanitize.sh and build_time.py print). A cell is the median of the three
 processes; low and high are the smallest and largest of the figure over them. Cells that were not
 recorded make a figure "not measured" rather than better.
 
@@ -193,26 +194,43 @@ def write_block_curves(path, rows):
     path.write_text("\n".join(lines) + "\n")
 
 
+def guards(board, sanitized, built):
+    """sanitized: rows of tests/cuda/sanitize.sh; built: of tests/cuda/build_time.py."""
+    # What racecheck says of decode is a limit of the tool (sanitize.sh).
+    counted = [r["findings"] for r in sanitized if r["tool"] != "all" and (r["tool"], r["tests"]) != ("racecheck", "decode")]
+    finished = counted and all(f.isdigit() for f in counted)
+    board.add("compute-sanitizer, four tools: findings", "findings", "<=0",
+              [sum(map(int, counted)) if finished else None], "sanitize.csv")
+    board.add("compute-sanitizer, four tools at once", "s", "<=360",
+              [float(r["seconds"]) for r in sanitized if r["tool"] == "all"], "sanitize.csv")
+    board.add("CUDA part of the build on 2 cores, processor time", "s", "<=180",
+              [float(r["processor_seconds"]) / 2 for r in built], "build.csv")
+
+
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
 def optional(path):
     return rows_of(path) if path.exists() else {}
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    table = pathlib.Path(__file__).with_name("anchors_decode_h200.csv").read_text().splitlines()
+    here = pathlib.Path(__file__)
     anchors = {}
-    for row in csv.DictReader(table):
+    for row in table(here.with_name("anchors_decode_h200.csv")):
         name = f"decode/{row['model']}/{row['batch']}/{row['context']}"
         anchors[name] = {k: float(row[k]) for k in ("best_over_read", "read_same_bytes_us")}
     board = Board()
     decode(board, [rows_of(folder / f"decode-{i}.json") for i in (1, 2, 3)], anchors)
     floors(board, rows_of(folder / "floors.json"))
-    table = pathlib.Path(__file__).with_name("anchors_prefill_h200.csv").read_text().splitlines()
-    prefill(board, optional(folder / "prefill.json"), list(csv.DictReader(table)))
+    prefill(board, optional(folder / "prefill.json"), table(here.with_name("anchors_prefill_h200.csv")))
     cache(board, optional(folder / "cache.json"))
     affine_only(board, optional(folder / "affine.json"))
     kernels_of_2023 = optional(folder / "museum.json")
     museum(board, kernels_of_2023)
+    guards(board, table(folder / "sanitize.csv"), table(folder / "build.csv"))
     write_block_curves(folder / "kernel_block_curve.yaml", kernels_of_2023)
     with (folder / "scoreboard.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
