@@ -6,7 +6,8 @@
 Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes),
 floors.json (launch floors, ceilings, both maps in pairs), prefill.json, cache.json and museum.json
 (the kernels of 2023 beside ours), affine.json (kernels that only an affine map allows), sanitize.csv and
-build.csv (what tests/cuda/sanitize.sh and build_time.py print). A cell is the median of the three
+build.csv (what tests/cuda/sanitize.sh and build_time.py print), logits.csv (against transformers,
+tests/cuda/hf/compare_logits.py). A cell is the median of the three
 processes; low and high are the smallest and largest of the figure over them. Cells that were not
 recorded make a figure "not measured" rather than better.
 
@@ -41,6 +42,7 @@ def geomean(values):
 
 class Board:
     def __init__(self):
+        self.issue = 5
         self.lines = []
 
     def add(self, item, unit, target, values, source):
@@ -50,7 +52,7 @@ class Board:
             measured = low = high = "not measured"
         else:
             measured, low, high = (f"{v:.4g}" for v in (statistics.median(values), min(values), max(values)))
-        self.lines.append([5, item, unit, target, measured, low, high, source])
+        self.lines.append([self.issue, item, unit, target, measured, low, high, source])
 
 
 def decode(board, runs, anchors):
@@ -172,6 +174,26 @@ def museum(board, rows):
                   [max(curve.values()) / min(curve.values())] if curve else [None], "museum.json")
 
 
+def logits(board, rows):
+    """Of tests/cuda/hf/compare_logits.py."""
+    for shape, dtype in (("qwen3-0.6b", "bf16"), ("llama-3-8b", "bf16"), ("opt-1.3b", "bf16"), ("opt-1.3b", "f16"),
+                         ("tiny-qwen3", "f32")):
+        row = next((r for r in rows if (r["shape"], r["dtype"]) == (shape, dtype)), None)
+
+        def add(what, unit, target, key):
+            board.add(f"logits, {shape} {dtype}: {what}", unit, target, [float(row[key]) if row else None],
+                      "logits.csv")
+
+        if dtype == "f32":
+            add("relative L2 error from transformers in float32", "ratio", "<=1e-05", "rel_l2")
+        else:
+            add(f"relative L2 error from float32 over that of transformers' own {dtype} run", "ratio", "<=1.1",
+                "ratio")
+        add("other best tokens at positions whose two best logits are 4 rms errors apart", "positions", "<=0",
+            "other_best_token")
+        add("share of such positions, of 2,000", "ratio", "", "share_over_gap")
+
+
 def block_curve(rows, body, dataset):
     """{block size: time over that with blocks of 16}, empty where a cell is missing."""
     times = [rows.get(f"block_size/{body}/{dataset}/{block}") for block in BLOCKS]
@@ -231,6 +253,8 @@ def main():
     kernels_of_2023 = optional(folder / "museum.json")
     museum(board, kernels_of_2023)
     guards(board, table(folder / "sanitize.csv"), table(folder / "build.csv"))
+    board.issue = 6
+    logits(board, table(folder / "logits.csv"))
     write_block_curves(folder / "kernel_block_curve.yaml", kernels_of_2023)
     with (folder / "scoreboard.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
