@@ -40,6 +40,8 @@ int table_block_tokens(const std::string& allocator, const PoolConfig& pool) {
 
 // Below, capturing costs more than it saves: a request served alone, as verify's reference is.
 constexpr int kFewSequences = 4;
+// Above, a step is long enough to be launched kernel by kernel.
+constexpr int kMaxGraphRows = 256;
 
 Seconds quantile(std::vector<Seconds> values, double q) {
   if (values.empty()) return 0;
@@ -69,6 +71,7 @@ DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
 std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                                              const KvAllocator& allocator, const DeviceNeeds& needs,
                                              HostProfile* profile) {
+  const bool few = needs.max_sequences <= kFewSequences;
   return std::make_unique<CudaExecutor>(
       model_of(point), allocator,
       CudaExecutorConfig{.seed = point.seed,
@@ -76,15 +79,15 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                          .block_tokens = needs.block_tokens,
                          .max_step_rows = needs.max_step_rows,
                          .max_sequences = needs.max_sequences,
-                         .graphs = point.graphs && needs.max_sequences > kFewSequences,
+                         .max_graph_rows = few || !point.graphs ? 0 : kMaxGraphRows,
                          .poison = needs.poison,
                          .profile_from = point.profile_from,
                          .profile_to = point.profile_to,
                          .profile = profile});
 }
 
-std::optional<DeviceTimes> device_times(const Executor& executor) {
-  const auto* cuda = dynamic_cast<const CudaExecutor*>(&executor);
+std::optional<DeviceTimes> device_times(Executor& executor) {
+  auto* cuda = dynamic_cast<CudaExecutor*>(&executor);
   if (cuda == nullptr) return std::nullopt;
   DeviceTimes times;
   std::vector<Seconds> host;

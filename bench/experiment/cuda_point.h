@@ -48,6 +48,6 @@ struct DeviceNeeds {
                                                            HostProfile* = nullptr);
 
 // Of a CudaExecutor; none of any other.
-[[nodiscard]] std::optional<DeviceTimes> device_times(const Executor&);
+[[nodiscard]] std::optional<DeviceTimes> device_times(Executor&);
 
 }  // namespace kvstow

@@ -13,7 +13,7 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAlloc
   throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
 }
 
-std::optional<DeviceTimes> device_times(const Executor&) {
+std::optional<DeviceTimes> device_times(Executor&) {
   return std::nullopt;
 }
 

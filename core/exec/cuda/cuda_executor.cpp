@@ -13,6 +13,8 @@ using kernels::KvLayout;
 
 namespace {
 
+// Steps with prompts; longer ones use what cuBLASLt prefers.
+constexpr int kTunedPromptRows[] = {512, 1024, 2048, 4096};
 constexpr std::size_t kStagingBytes = std::size_t{256} << 20;
 constexpr int kNotANumber = 0xff;  // as every byte: a NaN in f16 and bf16
 
@@ -79,7 +81,7 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
     flight.token = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
     flight.logprob = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
   }
-  if (config.graphs) capture_graphs();
+  if (config.max_graph_rows > 0) capture_graphs();
   KVSTOW_CUDA(cudaDeviceSynchronize());
 }
 
@@ -88,8 +90,11 @@ CudaExecutor::~CudaExecutor() {
 }
 
 void CudaExecutor::capture_graphs() {
+  for (const int rows : kTunedPromptRows) {
+    if (rows <= work_->rows()) model_->tune(rows, *work_, compute_);
+  }
   const std::int64_t stride = table_stride(model_->shape(), config_.block_tokens);
-  const int most = padded_batch(config_.max_sequences);
+  const int most = padded_batch(std::min(config_.max_sequences, config_.max_graph_rows));
   graph_work_ = std::make_unique<CudaTransformer::Workspace>(*model_, most, most);
   for (std::size_t parity = 0; parity < kDepth; ++parity) {
     graph_upload_[parity] = std::make_unique<RowsUpload>(most, stride);
@@ -136,7 +141,8 @@ void CudaExecutor::submit(const Step& step) {
   flight.timing = {.rows = rows_.rows().rows()};
   if (flight.timing.rows > 0) run_rows(flight, parity);
   KVSTOW_CUDA(cudaEventRecord(marks.done, compute_));
-  flight.timing.host = now() - visible_at_;
+  flight.submitted_at = now();
+  flight.timing.host = flight.submitted_at - visible_at_;
   draw_of_.assign(draw_of_.size(), -1);
   for (std::size_t i = 0; i < flight.draws.size(); ++i) {
     const auto [seq, request] = flight.draws[i];
@@ -145,6 +151,7 @@ void CudaExecutor::submit(const Step& step) {
     ++histories_.of(seq, *request).on_their_way;
   }
   ++submitted_;
+  read_times();
 }
 
 void CudaExecutor::run_plan(const MemPlan& plan) {
@@ -275,21 +282,31 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
 StepResult CudaExecutor::wait() {
   KVSTOW_CHECK(settled_ < submitted_, "there is no step to wait for");
   Flight& flight = flights_[static_cast<std::size_t>(settled_ % kDepth)];
-  const auto at = static_cast<std::size_t>(settled_);
-  const Marks& marks = marks_[at % marks_.size()];
+  const Marks& marks = marks_[static_cast<std::size_t>(settled_) % marks_.size()];
   KVSTOW_CUDA(cudaEventSynchronize(marks.done));
+  const Seconds began_at = visible_at_;  // this step could not begin before the last one ended
   visible_at_ = now();
-  flight.timing.device = seconds_between(marks.begin, marks.done);
-  if (settled_ > 0) {
-    flight.timing.idle = seconds_between(marks_[(at - 1) % marks_.size()].done, marks.begin);
-  }
   timings_.push_back(flight.timing);
   tokens_.clear();
   read_tokens(flight);
   read_beams(flight);
   window_.after(settled_);
   ++settled_;
-  return {.elapsed = flight.timing.device, .tokens = tokens_};
+  const Seconds elapsed = visible_at_ - std::max(began_at, flight.submitted_at);
+  return {.elapsed = elapsed, .tokens = tokens_};
+}
+
+// Asking for the times of events takes microseconds: it waits until the device has work to do.
+void CudaExecutor::read_times() {
+  for (; timed_ < settled_; ++timed_) {
+    const auto at = static_cast<std::size_t>(timed_);
+    StepTiming& timing = timings_[at];
+    const Marks& marks = marks_[at % marks_.size()];
+    timing.device = seconds_between(marks.begin, marks.done);
+    if (timed_ > 0) {
+      timing.idle = seconds_between(marks_[(at - 1) % marks_.size()].done, marks.begin);
+    }
+  }
 }
 
 void CudaExecutor::read_tokens(Flight& flight) {

@@ -28,8 +28,8 @@ struct CudaExecutorConfig {
   SamplingConfig sampling;
   int block_tokens = 0;      // of the allocator's block tables; 0: it hands out extents
   int max_step_rows = 4096;  // of one step; a longer one makes the buffers grow, at a price
-  int max_sequences = 256;   // drawn for in one step; batches of decodes up to this run as graphs
-  bool graphs = true;        // without them every kernel is launched by itself
+  int max_sequences = 256;   // drawn for in one step
+  int max_graph_rows = 256;  // longest batch of decodes that runs as a graph; 0: none does
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
   // verification.
   bool poison = false;
@@ -64,7 +64,11 @@ class CudaExecutor final : public Executor {
   [[nodiscard]] const std::vector<std::int32_t>& tokens(SeqId seq) const {
     return histories_.tokens(seq);
   }
-  [[nodiscard]] const std::vector<StepTiming>& timings() const { return timings_; }
+  // Of every step that was waited for.
+  [[nodiscard]] const std::vector<StepTiming>& timings() {
+    read_times();
+    return timings_;
+  }
 
  private:
   static constexpr int kDepth = 2;
@@ -86,6 +90,7 @@ class CudaExecutor final : public Executor {
     PinnedBuffer<std::int32_t> token;  // [draws] written by the device
     PinnedBuffer<float> logprob;
     Event sent;
+    Seconds submitted_at = 0;
     StepTiming timing;
   };
   // A step's first and last moment. Kept for longer than the step, to see what lies between two.
@@ -101,6 +106,7 @@ class CudaExecutor final : public Executor {
   void make_room(const ForwardRows&);
   void run_rows(Flight&, std::size_t parity);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
+  void read_times();
   void read_tokens(Flight&);
   void read_beams(Flight&);
   [[nodiscard]] int graph_rows();
@@ -132,7 +138,8 @@ class CudaExecutor final : public Executor {
   std::int64_t settled_ = 0;
   Seconds visible_at_ = 0;  // when the last tokens became visible
   std::vector<TokenOut> tokens_;
-  std::vector<StepTiming> timings_;
+  std::vector<StepTiming> timings_;  // of the steps that were waited for
+  std::int64_t timed_ = 0;           // of those, how many have their device times
 };
 
 }  // namespace kvstow

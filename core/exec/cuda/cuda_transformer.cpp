@@ -1,5 +1,6 @@
 #include "core/exec/cuda/cuda_transformer.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"
@@ -18,6 +19,8 @@ using kernels::cuda::Dependent;
 namespace {
 
 constexpr std::int64_t kElementBytes = 2;
+// Enough that no layer's weights are still in the cache when its turn comes again.
+constexpr std::size_t kTunedLayers = 12;
 
 int up_width(const Transformer& shape) {
   return shape.gated ? 2 * shape.ffn : shape.ffn;
@@ -345,7 +348,9 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
 void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
   const auto all = [&](OwnedLinear Layer::*member) {
     std::vector<const Linear*> linears;
-    for (const Layer& layer : layers_) linears.push_back(&(layer.*member));
+    for (const Layer& layer : layers_) {
+      if (linears.size() < kTunedLayers) linears.push_back(&(layer.*member));
+    }
     return linears;
   };
   const int up = up_width(shape_);
@@ -360,8 +365,8 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
   linear_.tune(all(&Layer::down), LinearUse::add, rows,
                shape_.gated ? work.activated_.get() : work.mlp_.get(), shape_.ffn,
                work.hidden_.get(), shape_.hidden, stream);
-  linear_.tune({&lm_head_}, LinearUse::logits, rows, work.last_.get(), shape_.hidden,
-               work.logits_.get(), shape_.vocab, stream);
+  linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.last_.get(),
+               shape_.hidden, work.logits_.get(), shape_.vocab, stream);
 }
 
 }  // namespace kvstow

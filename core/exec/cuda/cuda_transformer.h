@@ -47,7 +47,8 @@ class CudaTransformer {
   void forward(const DeviceRows&, const std::int32_t* drawn, const kernels::KvPool&, Workspace&,
                cudaStream_t);
 
-  // Chooses the linear layers' algorithms for steps of `rows` rows, all of them with logits.
+  // Measures the linear layers' algorithms for steps of `rows` rows, as many of them with logits as
+  // the workspace has room for.
   void tune(int rows, Workspace&, cudaStream_t);
 
  private:

@@ -15,7 +15,7 @@ using kernels::DType;
 namespace {
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
-constexpr int kCandidates = 12;
+constexpr int kCandidates = 8;
 
 void check(cublasStatus_t status, const char* call, const std::string& shape = "") {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -141,21 +141,23 @@ LinearRunner::Plan& LinearRunner::plan(const Shape& shape) {
 }
 
 cublasLtMatmulAlgo_t LinearRunner::choose(const Plan& plan) const {
-  if (mode_ == LinearMode::fastest) return candidates(plan, 1).front().algo;
   Shape family = plan.shape;
   family.rows = 0;
-  const auto probed = probed_.find(family);
-  KVSTOW_CHECK(probed != probed_.end(), "a linear layer that was never probed");
-  const Ranges& ranges = probed->second;
-  const auto fits = [&](const Range& range) { return plan.shape.rows <= range.rows; };
-  const auto found = std::find_if(ranges.begin(), ranges.end(), fits);
-  return found == ranges.end() ? ranges.back().algo : found->algo;
+  const auto known = ranges_.find(family);
+  if (known != ranges_.end()) {
+    const Ranges& ranges = known->second;
+    const auto range = ranges.lower_bound(plan.shape.rows);
+    if (range != ranges.end()) return range->second;
+    if (mode_ == LinearMode::deterministic) return ranges.rbegin()->second;
+  }
+  KVSTOW_CHECK(mode_ == LinearMode::fastest, "a linear layer that was never probed");
+  return candidates(plan, 1).front().algo;
 }
 
 void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
                          std::int64_t y_stride, cudaStream_t stream) {
   Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
-  if (probed_.contains(shape)) return;
+  if (ranges_.contains(shape)) return;
   const std::size_t element = use == LinearUse::logits ? sizeof(float) : sizeof(std::uint16_t);
   const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * element;
   constexpr int kRows[] = {1, 2, 8, 64, 256, 2048};
@@ -184,19 +186,18 @@ void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
   for (const int rows : sizes) {
     shape.rows = rows;
     const auto plan = describe(shape);
-    bool found = false;
+    // The reference's own algorithm serves any number of rows.
+    Range range = {rows, best};
     for (const auto& candidate : candidates(*plan, kCandidates)) {
       const std::vector<unsigned char> bits = rows_of(*plan, candidate.algo);
-      found = std::equal(bits.begin(), bits.end(), reference.begin());
-      if (!found) continue;
-      ranges.push_back({rows, candidate.algo});
+      if (!std::equal(bits.begin(), bits.end(), reference.begin())) continue;
+      range.second = candidate.algo;
       break;
     }
-    // The reference's own algorithm serves any number of rows.
-    if (!found) ranges.push_back({rows, best});
+    ranges.insert(range);
   }
   shape.rows = 0;
-  probed_[shape] = std::move(ranges);
+  ranges_[shape] = std::move(ranges);
 }
 
 void LinearRunner::run(Plan& plan, const cublasLtMatmulAlgo_t& algo, const Linear& l, const void* x,
@@ -225,15 +226,17 @@ void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use
                         cudaStream_t stream) {
   if (mode_ == LinearMode::deterministic) return;
   const Linear& first = *weights.front();
-  const Shape shape{first.in, first.out, rows, x_stride, y_stride, use, first.bias != nullptr};
-  if (plans_.contains(shape)) return;
-  Plan& known = plan(shape);
+  Shape shape{first.in, first.out, 0, x_stride, y_stride, use, first.bias != nullptr};
+  Ranges& ranges = ranges_[shape];
+  if (ranges.contains(rows)) return;
+  shape.rows = rows;
+  const auto measured = describe(shape);
   Event begin;
   Event end;
   float best = 0;
-  for (const auto& candidate : candidates(known, kCandidates)) {
+  for (const auto& candidate : candidates(*measured, kCandidates)) {
     const auto pass = [&] {
-      for (const Linear* l : weights) run(known, candidate.algo, *l, x, y, stream);
+      for (const Linear* l : weights) run(*measured, candidate.algo, *l, x, y, stream);
     };
     pass();
     KVSTOW_CUDA(cudaEventRecord(begin, stream));
@@ -244,7 +247,7 @@ void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use
     KVSTOW_CUDA(cudaEventElapsedTime(&ms, begin, end));
     if (best == 0 || ms < best) {
       best = ms;
-      known.algo = candidate.algo;
+      ranges[rows] = candidate.algo;
     }
   }
 }

@@ -35,9 +35,9 @@ enum class LinearMode : std::uint8_t {
   deterministic,  // only those that give a row the same bits at every number of rows
 };
 
-// One stream at a time. In the fastest mode algorithms are chosen when a shape is first seen: call
-// tune() for the shapes of the steady state before it begins. In the deterministic mode probe() has
-// to come first.
+// One stream at a time. In the fastest mode a number of rows uses what tune() measured for the next
+// larger one, or, beyond those, what cuBLASLt prefers. In the deterministic mode probe() comes
+// first.
 class LinearRunner {
  public:
   LinearRunner(kernels::DType, LinearMode);
@@ -53,8 +53,8 @@ class LinearRunner {
   // candidate that cuBLASLt prefers at the largest size.
   void probe(const Linear&, LinearUse, std::int64_t x_stride, std::int64_t y_stride, cudaStream_t);
 
-  // Measures the candidates for this shape and keeps the fastest. `weights` are layers of one
-  // shape, run in turn, so that they come from memory and not from the cache. Changes y.
+  // Measures the candidates at this number of rows and keeps the fastest. `weights` are layers of
+  // one shape, run in turn, so that they come from memory and not from the cache. Changes y.
   void tune(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
             std::int64_t x_stride, void* y, std::int64_t y_stride, cudaStream_t);
 
@@ -67,12 +67,8 @@ class LinearRunner {
     auto operator<=>(const Shape&) const = default;
   };
   struct Plan;
-  // The algorithm for up to `rows` rows.
-  struct Range {
-    int rows;
-    cublasLtMatmulAlgo_t algo;
-  };
-  using Ranges = std::vector<Range>;
+  using Ranges = std::map<int, cublasLtMatmulAlgo_t>;  // by the largest number of rows each serves
+  using Range = Ranges::value_type;
 
   [[nodiscard]] cublasLtMatmulAlgo_t choose(const Plan&) const;
   [[nodiscard]] Plan& plan(const Shape&);
@@ -87,7 +83,7 @@ class LinearRunner {
   cublasLtHandle_t handle_ = nullptr;
   DeviceBuffer<unsigned char> workspace_;
   std::map<Shape, std::unique_ptr<Plan>> plans_;
-  std::map<Shape, Ranges> probed_;  // by the shape with rows 0
+  std::map<Shape, Ranges> ranges_;  // tuned or probed, by the shape with rows 0
 };
 
 }  // namespace kvstow

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Keeps of a `kvstow run` on a GPU what results/h200 records: record_engine.py RUN_DIR TO.json [CEILINGS.json]
+
+One entry for each row: what ran, what was measured, and sums over its steps (the runs need `records: true`).
+With CEILINGS.json (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
+entry also has its floor, the time that no engine on this device can beat:
+
+    prompts  flops of the linear layers and of causal attention, at the rate of an 8192^3 product
+  + decodes  K and V of the context at the rate of a large read, and for each step the larger of reading
+             the weights once and the flops of its rows
+"""
+import csv
+import gzip
+import json
+import pathlib
+import sys
+
+
+def steps_of(run, key):
+    path = run / "records" / f"{key}.steps.csv"
+    if path.exists():
+        return list(csv.DictReader(path.open()))
+    return list(csv.DictReader(gzip.open(f"{path}.gz", "rt")))
+
+
+def requests_of(run, key):
+    path = run / "records" / f"{key}.requests.csv"
+    if path.exists():
+        return list(csv.DictReader(path.open()))
+    return list(csv.DictReader(gzip.open(f"{path}.gz", "rt")))
+
+
+def linear_weights(model):
+    """Parameters of the matrices that every row meets: those of the layers, then the output's."""
+    hidden, width = model["hidden"], model["heads"] * model["head_dim"]
+    kv = model["kv_heads"] * model["head_dim"]
+    mlp = (2 if model["family"] == "opt" else 3) * hidden * model["ffn"]
+    return model["layers"] * (hidden * (2 * width + 2 * kv) + mlp), hidden * model["vocab"]
+
+
+def ceilings_of(path):
+    """Bytes a second of a large read, flops a second of the product."""
+    rows = json.loads(pathlib.Path(path).read_text())["benchmarks"]
+    read = max(r["gb_per_s"] for r in rows if r["name"].startswith("large_read"))
+    gemm = max(r["tflop_per_s"] for r in rows if r["name"].startswith("gemm"))
+    return read * 1e9, gemm * 1e12
+
+
+def floor_s(row, steps, requests, read, gemm):
+    model = row["config"]["model"]
+    layers, output = linear_weights(model)
+    element = model["element_bytes"]
+    kv_bytes = 2 * model["layers"] * model["kv_heads"] * model["head_dim"] * element
+    attention = 4 * model["layers"] * model["heads"] * model["head_dim"]  # flops of a pair of tokens
+    flops = 0
+    for request in requests:
+        prompt = int(request["prompt_tokens"])
+        flops += 2 * layers * prompt + 2 * output + attention * prompt * prompt / 2
+    time = flops / gemm
+    for step in steps:
+        rows = int(step["decode_tokens"])
+        time += int(step["kv_read_tokens"]) * kv_bytes / read
+        compute = 2 * (layers + output) * rows / gemm
+        alone = int(step["prompt_tokens"]) == 0
+        time += max((layers + output) * element / read, compute) if alone else compute
+    return time
+
+
+def entry_of(run, row, ceilings):
+    steps = steps_of(run, row["key"])
+    decodes = [s for s in steps if int(s["prompt_tokens"]) == 0]
+    entry = {
+        "experiment": row["experiment"],
+        "model": row["point"]["model"],
+        "system": row["point"]["system"],
+        "executor": row["point"]["executor"],
+        "dataset": row["point"]["dataset"],
+        "law": row["config"]["law"],
+        "seed": row["point"]["seed"],
+        "request_rate_per_s": row["point"]["request_rate_per_s"],
+        "pool_bytes": row["config"]["pool_bytes"],
+        "deterministic": row["config"].get("deterministic", False),
+        "commit": row["build"]["commit"],
+        "date": row["timing"]["date"],
+        "metrics": row["metrics"],
+        "device_times": row.get("device_times"),
+        "steps": len(steps),
+        "decode_steps": len(decodes),
+        "kv_read_tokens": sum(int(s["kv_read_tokens"]) for s in steps),
+        "step_time_s": sum(float(s["elapsed_s"]) for s in steps),
+        "decode_step_time_s": sum(float(s["elapsed_s"]) for s in decodes),
+    }
+    if ceilings and row["point"]["executor"] == "cuda":
+        entry["floor_s"] = floor_s(row, steps, requests_of(run, row["key"]), *ceilings)
+        entry["read_bytes_per_s"], entry["gemm_flops_per_s"] = ceilings
+    return entry
+
+
+def rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: rounded(v) for k, v in value.items()}
+    return value
+
+
+def main():
+    run = pathlib.Path(sys.argv[1])
+    ceilings = ceilings_of(sys.argv[3]) if len(sys.argv) > 3 else None
+    rows = [json.loads(p.read_text()) for p in sorted((run / "rows").glob("*.json"))]
+    entries = [rounded(entry_of(run, row, ceilings)) for row in rows]
+    entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"], e["seed"]))
+    manifest = json.loads((run / "manifest.json").read_text())
+    text = ",\n".join("  " + json.dumps(e) for e in entries)
+    pathlib.Path(sys.argv[2]).write_text(
+        '{"manifest": ' + json.dumps(manifest) + ',\n "runs": [\n' + text + "\n]}\n")
+
+
+if __name__ == "__main__":
+    main()
