@@ -1,30 +1,25 @@
 #!/usr/bin/env python3
-"""Keeps of a `kvstow run` on a GPU what results/h200 records: record_engine.py RUN_DIR TO.json [CEILINGS.json]
+"""Keeps of `kvstow run`s on a GPU what results/h200 records.
+
+    record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json]
 
 One entry for each row: what ran, what was measured, and sums over its steps (the runs need `records: true`).
-With CEILINGS.json (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
+With ceilings (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
 entry also has its floor, the time that no engine on this device can beat:
 
     prompts  flops of the linear layers and of causal attention, at the rate of an 8192^3 product
   + decodes  K and V of the context at the rate of a large read, and for each step the larger of reading
              the weights once and the flops of its rows
 """
+import argparse
 import csv
 import gzip
 import json
 import pathlib
-import sys
 
 
-def steps_of(run, key):
-    path = run / "records" / f"{key}.steps.csv"
-    if path.exists():
-        return list(csv.DictReader(path.open()))
-    return list(csv.DictReader(gzip.open(f"{path}.gz", "rt")))
-
-
-def requests_of(run, key):
-    path = run / "records" / f"{key}.requests.csv"
+def records(run, key, kind):
+    path = run / "records" / f"{key}.{kind}.csv"
     if path.exists():
         return list(csv.DictReader(path.open()))
     return list(csv.DictReader(gzip.open(f"{path}.gz", "rt")))
@@ -67,7 +62,7 @@ def floor_s(row, steps, requests, read, gemm):
 
 
 def entry_of(run, row, ceilings):
-    steps = steps_of(run, row["key"])
+    steps = records(run, row["key"], "steps")
     decodes = [s for s in steps if int(s["prompt_tokens"]) == 0]
     entry = {
         "experiment": row["experiment"],
@@ -91,7 +86,7 @@ def entry_of(run, row, ceilings):
         "decode_step_time_s": sum(float(s["elapsed_s"]) for s in decodes),
     }
     if ceilings and row["point"]["executor"] == "cuda":
-        entry["floor_s"] = floor_s(row, steps, requests_of(run, row["key"]), *ceilings)
+        entry["floor_s"] = floor_s(row, steps, records(run, row["key"], "requests"), *ceilings)
         entry["read_bytes_per_s"], entry["gemm_flops_per_s"] = ceilings
     return entry
 
@@ -105,15 +100,20 @@ def rounded(value):
 
 
 def main():
-    run = pathlib.Path(sys.argv[1])
-    ceilings = ceilings_of(sys.argv[3]) if len(sys.argv) > 3 else None
-    rows = [json.loads(p.read_text()) for p in sorted((run / "rows").glob("*.json"))]
-    entries = [rounded(entry_of(run, row, ceilings)) for row in rows]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("to", type=pathlib.Path)
+    parser.add_argument("run", nargs="+", type=pathlib.Path)
+    parser.add_argument("--ceilings", type=pathlib.Path)
+    args = parser.parse_args()
+    ceilings = ceilings_of(args.ceilings) if args.ceilings else None
+    entries, manifests = [], []
+    for run in args.run:
+        manifests.append(json.loads((run / "manifest.json").read_text()))
+        for path in sorted((run / "rows").glob("*.json")):
+            entries.append(rounded(entry_of(run, json.loads(path.read_text()), ceilings)))
     entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"], e["seed"]))
-    manifest = json.loads((run / "manifest.json").read_text())
     text = ",\n".join("  " + json.dumps(e) for e in entries)
-    pathlib.Path(sys.argv[2]).write_text(
-        '{"manifest": ' + json.dumps(manifest) + ',\n "runs": [\n' + text + "\n]}\n")
+    args.to.write_text('{"manifests": ' + json.dumps(manifests) + ',\n "runs": [\n' + text + "\n]}\n")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import pathlib
 import statistics
 import sys
 
+import engine_board
+
 MODELS = {"opt-13b": 1.09, "llama-3-8b": 1.20, "qwen3-0.6b": 1.20}
 FIRST = {"opt-13b": 1.12, "llama-3-8b": 1.28, "qwen3-0.6b": 1.25}
 
@@ -44,6 +46,7 @@ class Board:
     def __init__(self):
         self.issue = 5
         self.lines = []
+        self.issue = 5
 
     def add(self, item, unit, target, values, source):
         """values: the figure by process (or one), None where a cell is missing."""
@@ -256,6 +259,7 @@ def main():
     board.issue = 6
     logits(board, table(folder / "logits.csv"))
     write_block_curves(folder / "kernel_block_curve.yaml", kernels_of_2023)
+    engine_board.engine(board, folder)
     with (folder / "scoreboard.csv").open("w", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow("issue,item,unit,target,measured,low,high,source_file".split(","))

@@ -34,23 +34,8 @@ inline std::vector<Request> mixed_trace(int requests, bool groups = true) {
   return trace;
 }
 
-inline ExecutorFactory tiny_model(int threads = 1) {
-  Transformer shape;
-  shape.family = ModelFamily::qwen3;
-  shape.layers = 2;
-  shape.hidden = 32;
-  shape.heads = 4;
-  shape.kv_heads = 2;
-  shape.head_dim = 8;
-  shape.ffn = 48;
-  shape.vocab = 96;
-  shape.max_positions = 128;
-  shape.qk_norm = true;
-  return cpu_executors(std::make_shared<CpuTransformer>(shape, *random_weights(1)),
-                       {.seed = 1,
-                        .sampling = {.temperature = 0.8, .top_k = 40, .top_p = 0.95},
-                        .threads = threads});
-}
+// Executors of a tiny model; there is one for each device (tests/cpu, tests/cuda).
+ExecutorFactory tiny_model(int threads = 1);
 
 // Below the truth, so that allocators which reserve have to grow past it.
 inline Tokens estimate_low(const Request& request, Tokens) {

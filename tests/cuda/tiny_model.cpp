@@ -1,0 +1,56 @@
+// The GPU's side of tests/cpu's identity and planted-fault tests: the deterministic mode, poisoned slots.
+#include <gtest/gtest.h>
+
+#include "bench/experiment/cuda_point.h"
+#include "core/exec/cuda/cuda_executor.h"
+#include "tests/cpu/verify_fixture.h"
+#include "tests/cuda/device_case.h"
+
+namespace kvstow {
+namespace {
+
+class NeedsDevice : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    if (!kernels::cuda::testing::have_device()) GTEST_SKIP() << "skipped: no CUDA device";
+  }
+};
+const auto* const kNeedsDevice = ::testing::AddGlobalTestEnvironment(new NeedsDevice);
+
+Transformer tiny_shape() {
+  Transformer shape;
+  shape.family = ModelFamily::qwen3;
+  shape.layers = 2;
+  shape.hidden = 128;
+  shape.heads = 4;
+  shape.kv_heads = 2;
+  shape.head_dim = 64;
+  shape.ffn = 256;
+  shape.vocab = 512;
+  shape.max_positions = 128;
+  shape.qk_norm = true;
+  return shape;
+}
+
+}  // namespace
+
+ExecutorFactory tiny_model(int) {
+  constexpr int kWidest = 4;
+  static const auto model =
+      std::make_shared<CudaTransformer>(tiny_shape(), kernels::DType::bf16, *random_weights(1),
+                                        LinearMode::deterministic);
+  return [](const VerifyArm& arm, const KvAllocator& allocator) {
+    const DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
+    return std::make_unique<CudaExecutor>(
+        model, allocator,
+        CudaExecutorConfig{.seed = 1,
+                           .sampling = {.temperature = 0.8, .top_k = 40, .top_p = 0.95},
+                           .block_tokens = needs.block_tokens,
+                           .max_step_rows = needs.max_step_rows,
+                           .max_sequences = needs.max_sequences,
+                           .max_graph_rows = needs.max_sequences > 4 ? needs.max_sequences : 0,
+                           .poison = true});
+  };
+}
+
+}  // namespace kvstow
