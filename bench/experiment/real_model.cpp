@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <mutex>
 
@@ -82,6 +84,14 @@ void check_computable(const ResolvedPoint& point) {
     throw InputError(fmt::format("model {}: executor {} computes in {}, its dtype is {}",
                                  model.name, point.executor, gpu ? "f16 or bf16" : "f32",
                                  model.dtype));
+  }
+  constexpr int kHeadDims[] = {64, 80, 96, 128, 256};
+  if (gpu && std::find(std::begin(kHeadDims), std::end(kHeadDims), shape.head_dim) ==
+                 std::end(kHeadDims)) {
+    throw InputError(
+        fmt::format("model {}: executor cuda has kernels for head_dim 64, 80, 96, 128 "
+                    "and 256, not {}",
+                    model.name, shape.head_dim));
   }
   if (!gpu) check_memory(point, shape);
 }

@@ -1,4 +1,7 @@
-// The GPU's side of tests/cpu's identity and planted-fault tests: the deterministic mode, poisoned slots.
+// The GPU's side of tests/cpu's identity and planted-fault tests: the deterministic mode, poisoned
+// slots.
+#include "tests/cuda/tiny_model.h"
+
 #include <gtest/gtest.h>
 
 #include "bench/experiment/cuda_point.h"
@@ -35,11 +38,14 @@ Transformer tiny_shape() {
 }  // namespace
 
 ExecutorFactory tiny_model(int) {
+  return tiny_model_without(Edge::none);
+}
+
+ExecutorFactory tiny_model_without(Edge edge) {
   constexpr int kWidest = 4;
-  static const auto model =
-      std::make_shared<CudaTransformer>(tiny_shape(), kernels::DType::bf16, *random_weights(1),
-                                        LinearMode::deterministic);
-  return [](const VerifyArm& arm, const KvAllocator& allocator) {
+  static const auto model = std::make_shared<CudaTransformer>(
+      tiny_shape(), kernels::DType::bf16, *random_weights(1), LinearMode::deterministic);
+  return [edge](const VerifyArm& arm, const KvAllocator& allocator) {
     const DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
     return std::make_unique<CudaExecutor>(
         model, allocator,
@@ -49,7 +55,8 @@ ExecutorFactory tiny_model(int) {
                            .max_step_rows = needs.max_step_rows,
                            .max_sequences = needs.max_sequences,
                            .max_graph_rows = needs.max_sequences > 4 ? needs.max_sequences : 0,
-                           .poison = true});
+                           .poison = true,
+                           .dropped_edge = edge});
   };
 }
 

@@ -9,14 +9,12 @@
 
 namespace kvstow {
 
-using kernels::KvLayout;
-
 namespace {
 
 // Steps with prompts; longer ones use what cuBLASLt prefers.
 constexpr int kTunedPromptRows[] = {512, 1024, 2048, 4096};
-constexpr std::size_t kStagingBytes = std::size_t{256} << 20;
-constexpr int kNotANumber = 0xff;  // as every byte: a NaN in f16 and bf16
+
+constexpr std::size_t kRememberedSteps = 1 << 16;  // before their times need more memory
 
 Seconds now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -28,7 +26,7 @@ Seconds seconds_between(const Event& from, const Event& to) {
   return ms * 1e-3;
 }
 
-KvLayout layout_of(const CudaTransformer& model, Tokens slots) {
+kernels::KvLayout layout_of(const CudaTransformer& model, Tokens slots) {
   const Transformer& shape = model.shape();
   return {shape.layers, shape.kv_heads, shape.head_dim, slots.count(), model.dtype()};
 }
@@ -53,25 +51,10 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
       window_(config.profile_from, config.profile_to),
       histories_(model_->shape().vocab, config.seed),
       rows_(allocator, {.positions = Tokens(model_->shape().max_positions),
-                        .slots = allocator.stats(Tier::device).capacity}) {
-  const KvLayout device = layout_of(*model_, allocator.stats(Tier::device).capacity);
-  const KvLayout host = layout_of(*model_, allocator.stats(Tier::host).capacity);
-  pool_data_ = {static_cast<std::size_t>(device.elements()), "the KV pool"};
-  pool_ = {pool_data_.get(), device};
-  if (config.poison) {
-    KVSTOW_CUDA(cudaMemset(pool_.data, kNotANumber, pool_data_.size() * sizeof(std::uint16_t)));
-  }
-  if (host.slots > 0) {
-    const auto slot_bytes = static_cast<std::size_t>(kernels::cuda::slot_bytes_of_all_layers(host));
-    host_data_ = {static_cast<std::size_t>(host.elements()), "the host's KV pool"};
-    host_ = {host_data_.get(), host};
-    staging_.slots = std::min<std::int64_t>(
-        host.slots,
-        static_cast<std::int64_t>(std::max<std::size_t>(kStagingBytes / slot_bytes, 1)));
-    staging_data_ = {static_cast<std::size_t>(staging_.slots) * slot_bytes / sizeof(std::uint16_t),
-                     "the swaps' staging buffer"};
-    staging_.data = staging_data_.get();
-  }
+                        .slots = allocator.stats(Tier::device).capacity}),
+      plans_(layout_of(*model_, allocator.stats(Tier::device).capacity),
+             layout_of(*model_, allocator.stats(Tier::host).capacity), config.poison,
+             config.dropped_edge) {
   const std::int64_t stride = table_stride(model_->shape(), config.block_tokens);
   work_ = std::make_unique<CudaTransformer::Workspace>(*model_, config.max_step_rows,
                                                        config.max_sequences);
@@ -81,6 +64,7 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
     flight.token = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
     flight.logprob = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
   }
+  timings_.reserve(kRememberedSteps);
   if (config.max_graph_rows > 0) capture_graphs();
   KVSTOW_CUDA(cudaDeviceSynchronize());
 }
@@ -114,7 +98,7 @@ void CudaExecutor::capture_graphs() {
 // Layers and draws. The step before has left its tokens in the other flight's buffer.
 void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
-  model_->forward(rows, flights_[1 - parity].token.get(), pool_, work, stream);
+  model_->forward(rows, flights_[1 - parity].token.get(), plans_.pool(), work, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
                                 .vocab = model_->shape().vocab,
                                 .logits = work.logits(),
@@ -127,7 +111,25 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                                stream);
 }
 
+// A CUDA error names the step it came up in.
+template <class Work>
+auto CudaExecutor::named(std::int64_t step, const Work& work) {
+  try {
+    return work();
+  } catch (const kernels::cuda::CudaError& error) {
+    throw kernels::cuda::CudaError("step " + std::to_string(step) + ": " + error.what());
+  }
+}
+
 void CudaExecutor::submit(const Step& step) {
+  named(submitted_, [&] { submit_unnamed(step); });
+}
+
+StepResult CudaExecutor::wait() {
+  return named(settled_, [&] { return wait_unnamed(); });
+}
+
+void CudaExecutor::submit_unnamed(const Step& step) {
   KVSTOW_CHECK(submitted_ - settled_ < kDepth,
                "more steps in flight than the executor has room for");
   window_.before(submitted_);
@@ -137,6 +139,7 @@ void CudaExecutor::submit(const Step& step) {
   collect_draws(flight);
   const Marks& marks = marks_[static_cast<std::size_t>(submitted_) % marks_.size()];
   KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
+  if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
   run_plan(step.plan);
   flight.timing = {.rows = rows_.rows().rows()};
   if (flight.timing.rows > 0) run_rows(flight, parity);
@@ -157,35 +160,7 @@ void CudaExecutor::submit(const Step& step) {
 void CudaExecutor::run_plan(const MemPlan& plan) {
   if (plan.empty()) return;
   const HostProfile::Range range(config_.profile, HostStage::plan, std::ssize(plan.ops()));
-  const auto run = [&](std::span<const MemOp> ops) {
-    kernels::cuda::run_mem_plan(kernels::cuda::level_plan(ops), pool_, host_, staging_, compute_);
-  };
-  if (!config_.poison) return run(plan.ops());
-  for (const MemOp& op : plan.ops()) {
-    run({&op, 1});
-    poison_freed(op);
-  }
-}
-
-void CudaExecutor::poison_freed(const MemOp& op) {
-  const auto slots = static_cast<std::size_t>(op.length.count());
-  if (op.kind == MemOpKind::free_device) {
-    const std::size_t slot_bytes =
-        static_cast<std::size_t>(pool_.layout.slot_stride()) * sizeof(std::uint16_t);
-    auto* at = static_cast<unsigned char*>(pool_.data) +
-               static_cast<std::size_t>(op.src.index()) * slot_bytes;
-    for (int plane = 0; plane < 2 * pool_.layout.layers; ++plane) {
-      KVSTOW_CUDA(cudaMemsetAsync(at, kNotANumber, slots * slot_bytes, compute_));
-      at += static_cast<std::size_t>(pool_.layout.slots) * slot_bytes;
-    }
-  }
-  if (op.kind == MemOpKind::free_host) {
-    const auto bytes =
-        static_cast<std::size_t>(kernels::cuda::slot_bytes_of_all_layers(host_.layout));
-    KVSTOW_CUDA(cudaMemsetAsync(
-        static_cast<unsigned char*>(host_.data) + static_cast<std::size_t>(op.src.index()) * bytes,
-        kNotANumber, slots * bytes, compute_));
-  }
+  plans_.run(plan, compute_);
 }
 
 // One draw for each sequence: samples that still share a history draw from copies of one row.
@@ -256,17 +231,22 @@ void CudaExecutor::make_room(const ForwardRows& rows) {
 void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
   feed_from_last_step();
   const ForwardRows& rows = rows_.rows();
+  plans_.before_writing(rows.slot, compute_);
   const int graph = graph_rows();
   if (graph == 0) make_room(rows);
   RowsUpload& upload = graph > 0 ? *graph_upload_[parity] : *upload_[parity];
+  // Only where the rows of an earlier step lie in the same places: others would lead out of the
+  // pool.
+  const bool too_early = config_.dropped_edge == Edge::rows_before_layers && graph > 0;
   const DeviceRows there = [&] {
     const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
     const DeviceRows packed = upload.pack(rows, draw_rows_, graph);
+    if (too_early) hold_up(transfer_);
     upload.send(transfer_);
     return packed;
   }();
   KVSTOW_CUDA(cudaEventRecord(flight.sent, transfer_));
-  KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
+  if (!too_early) KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
   flight.timing.graph = graph > 0;
   const HostProfile::Range range(
       config_.profile, graph > 0 ? HostStage::launch_graph : HostStage::forward, rows.rows());
@@ -279,7 +259,7 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
   }
 }
 
-StepResult CudaExecutor::wait() {
+StepResult CudaExecutor::wait_unnamed() {
   KVSTOW_CHECK(settled_ < submitted_, "there is no step to wait for");
   Flight& flight = flights_[static_cast<std::size_t>(settled_ % kDepth)];
   const Marks& marks = marks_[static_cast<std::size_t>(settled_) % marks_.size()];

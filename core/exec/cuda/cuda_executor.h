@@ -1,10 +1,10 @@
 // Carries steps out on a GPU: the same Step, rows and promises as the CPU executor, with two steps
 // in flight, so that the host decides the next step while the device runs this one.
 //
-// One compute stream orders everything: a step's memory plan, its layers, its draws. Rows go over
-// on a stream of their own, into one of two buffers that no running step reads. A step of decodes
-// only is one graph launch; lengths, tables and tokens are read on the device, where the tokens of
-// the step before may not even be known to the host.
+// One compute stream orders a step's copies, layers and draws; swaps have their own
+// (plan_runner.h). Rows go over on a third, into one of two buffers that no running step reads. A
+// step of decodes only is one graph launch; lengths, tables and tokens are read on the device,
+// where the tokens of the step before may not even be known to the host.
 #pragma once
 
 #include <array>
@@ -14,12 +14,12 @@
 
 #include "core/engine/sampling.h"
 #include "core/exec/cuda/cuda_transformer.h"
+#include "core/exec/cuda/plan_runner.h"
 #include "core/exec/cuda/profiler_window.h"
 #include "core/exec/executor.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/host_profile.h"
-#include "kernels/cuda/cache_ops.h"
 
 namespace kvstow {
 
@@ -33,7 +33,8 @@ struct CudaExecutorConfig {
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
   // verification.
   bool poison = false;
-  std::int64_t profile_from = 0;  // steps [from, to) are shown to an attached profiler
+  Edge dropped_edge = Edge::none;  // to see that verification notices
+  std::int64_t profile_from = 0;   // steps [from, to) are shown to an attached profiler
   std::int64_t profile_to = 0;
   HostProfile* profile = nullptr;  // the engine's
 };
@@ -98,9 +99,12 @@ class CudaExecutor final : public Executor {
     Event begin, done;
   };
 
+  template <class Work>
+  auto named(std::int64_t step, const Work&);
+  void submit_unnamed(const Step&);
+  StepResult wait_unnamed();
   void capture_graphs();
   void run_plan(const MemPlan&);
-  void poison_freed(const MemOp&);
   void collect_draws(Flight&);
   void feed_from_last_step();
   void make_room(const ForwardRows&);
@@ -119,13 +123,9 @@ class CudaExecutor final : public Executor {
   DrawRows draw_rows_;
   std::vector<std::int32_t> draw_of_;  // by SeqId: its draw in the step submitted last
 
-  Stream compute_, transfer_;
-  DeviceBuffer<std::uint16_t> pool_data_, staging_data_;
-  PinnedBuffer<std::uint16_t> host_data_;
-  kernels::KvPool pool_{};
-  kernels::cuda::HostPool host_{};
-  kernels::cuda::Staging staging_{};
+  PlanRunner plans_;
 
+  Stream compute_, transfer_;
   // For steps that run as graphs, and for the others, whose size nobody knows beforehand.
   std::unique_ptr<CudaTransformer::Workspace> graph_work_, work_;
   std::array<std::unique_ptr<RowsUpload>, kDepth> graph_upload_, upload_;

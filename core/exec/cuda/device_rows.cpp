@@ -27,7 +27,9 @@ RowsUpload::RowsUpload(int rows, std::int64_t table_stride)
     : rows_(static_cast<std::size_t>(rows)),
       stride_(static_cast<std::size_t>(table_stride)),
       host_(bytes_for(rows, table_stride), "the rows of a step"),
-      device_(bytes_for(rows, table_stride), "the rows of a step") {}
+      device_(bytes_for(rows, table_stride), "the rows of a step") {
+  KVSTOW_CUDA(cudaMemset(device_.get(), 0, device_.size()));
+}
 
 bool RowsUpload::holds(const ForwardRows& rows, const DrawRows& draws) const {
   const std::size_t most =

@@ -56,7 +56,21 @@ __global__ void convert_kernel(const float* from, std::int64_t count, T* to) {
   }
 }
 
+__global__ void spin_kernel(std::uint64_t nanoseconds) {
+  std::uint64_t begin = 0;
+  std::uint64_t now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin));
+  do {
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  } while (now - begin < nanoseconds);
+}
+
 }  // namespace
+
+void spin(double seconds, cudaStream_t stream) {
+  launch("spin", spin_kernel, {.grid = 1, .block = 1}, stream,
+         static_cast<std::uint64_t>(seconds * 1e9));
+}
 
 void feed_back(std::int32_t* token, int rows, const std::int32_t* drawn, cudaStream_t stream) {
   if (rows == 0) return;

@@ -25,4 +25,7 @@ void fill_uniform_weights(void* to, std::int64_t count, kernels::DType, std::uin
 // From f32 to the dtype, rounded to nearest.
 void convert_weights(const float* from, std::int64_t count, kernels::DType, void* to, cudaStream_t);
 
+// Keeps the stream busy for so long, on one thread.
+void spin(double seconds, cudaStream_t);
+
 }  // namespace kvstow

@@ -20,6 +20,7 @@ TokenHistory& TokenHistories::of(SeqId seq, const Request& request) {
   if (history.request != request.id) {
     history.request = request.id;
     history.tokens.clear();
+    history.tokens.reserve(static_cast<std::size_t>(request.output.count()));
     history.on_their_way = 0;
     history.score = 0;
   }
