@@ -61,8 +61,9 @@ DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
     needs.max_step_rows = needs.max_sequences * static_cast<int>(pool.max_sequence.count());
   } else {
     const auto& config = std::get<IterationConfig>(scheduler);
+    // The cap counts running groups (the artifact's rule), each of which may be of the widest kind.
     needs.max_sequences =
-        static_cast<int>(std::min(config.max_sequences, pool.device_slots.count()));
+        static_cast<int>(std::min(config.max_sequences * widest, pool.device_slots.count()));
     needs.max_step_rows = static_cast<int>(config.max_batched_tokens.count()) + needs.max_sequences;
   }
   return needs;
