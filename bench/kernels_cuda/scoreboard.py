@@ -46,7 +46,6 @@ class Board:
     def __init__(self):
         self.issue = 5
         self.lines = []
-        self.issue = 5
 
     def add(self, item, unit, target, values, source):
         """values: the figure by process (or one), None where a cell is missing."""
