@@ -1,4 +1,3 @@
-
 #include "kernels/cuda/museum/museum.h"
 #include "kernels/cuda/museum/museum_launch.h"
 #include "kernels/cuda/museum/two_pass.cuh"
