@@ -9,7 +9,7 @@ OUT ?= out
 SUITE := $(sort $(foreach f,paper beyond real,$(wildcard bench/experiments/$(f)/*.yaml)))
 KVSTOW := build/release/bench/kvstow/kvstow
 
-.PHONY: help reproduce record test cuda-check cuda-record cuda-kernels sanitize smoke soak bench kvstow format setup clean
+.PHONY: help reproduce record test cuda-check cuda-record cuda-kernels sanitize nsys ncu smoke soak bench kvstow format setup clean
 
 help:
 	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
@@ -18,6 +18,8 @@ help:
 	@echo "make cuda-check  compiles the CUDA kernels: warnings, spills and more registers are errors (no GPU needed)"
 	@echo "make cuda-record keeps their registers and spills as they are now"
 	@echo "make sanitize    compute-sanitizer's four tools over small shapes of every CUDA kernel (needs a GPU)"
+	@echo "make nsys        200 decode steps under Nsight Systems, as tables (needs a GPU; core/exec/cuda/PROFILING.md)"
+	@echo "make ncu         one layer of such a step under Nsight Compute"
 	@echo "make soak        millions of random operations on every allocator, invariants checked"
 	@echo "make bench       micro-benchmarks of allocators and CPU kernels (Google Benchmark)"
 	@echo "make format      clang-format over all sources"
@@ -52,6 +54,11 @@ sanitize: setup
 	cmake --preset cuda > /dev/null
 	cmake --build --preset cuda --target cuda_kernels_test --parallel $(JOBS)
 	tests/cuda/sanitize.sh build/cuda/tests/cuda/cuda_kernels_test
+# Need a GPU and the tool of their name.
+nsys ncu: setup
+	cmake --preset cuda > /dev/null
+	cmake --build --preset cuda --target kvstow --parallel $(JOBS)
+	bench/experiments/gpu/$@.sh build/cuda/bench/kvstow/kvstow $(OUT)/$@
 cuda-kernels: setup
 	cmake --preset cuda > /dev/null
 	cmake --build --preset cuda --target kvstow_kernels_cuda --parallel $(JOBS)

@@ -84,7 +84,24 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                          .poison = needs.poison,
                          .profile_from = point.profile_from,
                          .profile_to = point.profile_to,
-                         .profile = profile});
+                         .profile = profile,
+                         .mark_launches = needs.mark_launches});
+}
+
+std::vector<DeviceStep> device_steps(Executor& executor) {
+  auto* cuda = dynamic_cast<CudaExecutor*>(&executor);
+  if (cuda == nullptr) return {};
+  std::vector<DeviceStep> steps;
+  const auto& launches = cuda->launch_times();
+  const auto& timings = cuda->timings();
+  for (std::size_t i = 0; i < timings.size(); ++i) {
+    const StepTiming& timing = timings[i];
+    steps.push_back({.graph = timing.graph,
+                     .idle = timing.idle,
+                     .device = timing.device,
+                     .launches = i < launches.size() ? launches[i] : LaunchTimes{}});
+  }
+  return steps;
 }
 
 std::optional<DeviceTimes> device_times(Executor& executor) {

@@ -5,8 +5,10 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "baselines/static_batch_scheduler.h"
+#include "bench/experiment/attribution.h"
 #include "bench/experiment/point.h"
 #include "core/engine/iteration_scheduler.h"
 #include "core/exec/executor.h"
@@ -33,6 +35,7 @@ struct DeviceNeeds {
   int max_step_rows = 0;
   int max_sequences = 0;
   bool poison = false;
+  bool mark_launches = false;  // see attribution.h
 };
 
 // For a system on this pool whose requests have up to `widest` sequences.
@@ -48,6 +51,7 @@ struct DeviceNeeds {
                                                            HostProfile* = nullptr);
 
 // Of a CudaExecutor; none of any other.
+[[nodiscard]] std::vector<DeviceStep> device_steps(Executor&);
 [[nodiscard]] std::optional<DeviceTimes> device_times(Executor&);
 
 }  // namespace kvstow

@@ -13,6 +13,10 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAlloc
   throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
 }
 
+std::vector<DeviceStep> device_steps(Executor&) {
+  return {};
+}
+
 std::optional<DeviceTimes> device_times(Executor&) {
   return std::nullopt;
 }

@@ -55,6 +55,7 @@ struct ResolvedPoint {
   std::int64_t profile_from =
       0;                        // executor cuda: steps [from, to) are shown to a profiler, and the
   std::int64_t profile_to = 0;  // host's stages as ranges
+  bool attribution = false;     // executor cuda: a second run says where the steps' time goes
   double beam_death_probability = 0.08;  // beam search without logits: each beam dies at a step
 
   Seconds window_from_s = 0;  // step averages are taken over [from, to)

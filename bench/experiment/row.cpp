@@ -174,11 +174,16 @@ json row_json(const ResolvedPoint& point, const std::string& key, const RunResul
                 {"sequence_steps_per_s", static_cast<double>(result.summary.sequence_steps) / cpu},
                 {"date", utc_now()}}}};
   if (const auto& d = result.device) {
-    row["device_times"] = {{"host_median_s", d->host_median}, {"host_p99_s", d->host_p99},
-                           {"idle_median_s", d->idle_median}, {"idle_p99_s", d->idle_p99},
-                           {"busy_s", d->busy},               {"idle_s", d->idle},
-                           {"steps", d->steps},               {"graph_steps", d->graphs}};
+    row["device_times"] = {{"host_median_s", d->host_median},
+                           {"host_p99_s", d->host_p99},
+                           {"idle_median_s", d->idle_median},
+                           {"idle_p99_s", d->idle_p99},
+                           {"busy_s", d->busy},
+                           {"idle_s", d->idle},
+                           {"steps", d->steps},
+                           {"graph_steps", d->graphs}};
   }
+  if (result.attribution) row["attribution"] = attribution_json(*result.attribution);
   if (!result.series.empty()) row["series"] = series_json(result.series);
   return row;
 }

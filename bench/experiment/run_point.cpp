@@ -54,16 +54,22 @@ int widest(const WorkloadConfig& workload) {
   return width;
 }
 
+// Where the time of a run on a GPU went, step by step.
+struct StepTimes {
+  std::vector<DeviceStep> device;
+  std::vector<HostStep> host;
+};
+
 std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllocator& allocator,
-                                        HostProfile* profile) {
+                                        HostProfile* profile, bool mark_launches) {
   if (point.executor == "simulated") {
     return std::make_unique<SimulatedExecutor>(point.step_law, beam_model(point));
   }
   if (point.executor == "cuda") {
-    return make_cuda_executor(point, allocator,
-                              device_needs(point.system.allocator, pool_config(point),
-                                           scheduler_config(point), widest(point.workload)),
-                              profile);
+    DeviceNeeds needs = device_needs(point.system.allocator, pool_config(point),
+                                     scheduler_config(point), widest(point.workload));
+    needs.mark_launches = mark_launches;
+    return make_cuda_executor(point, allocator, needs, profile);
   }
   return std::make_unique<CpuExecutor>(
       cpu_model(point), allocator,
@@ -71,18 +77,19 @@ std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllo
           .seed = point.seed, .sampling = point.sampling, .threads = point.executor_threads});
 }
 
-void serve(const ResolvedPoint& point, RunResult& result) {
+StepTimes serve(const ResolvedPoint& point, RunResult& result, bool mark_launches = false) {
   const auto workload = make_workload(point.workload, point.seed);
   std::unique_ptr<KvAllocator> allocator =
       make_allocator(point.system.allocator, pool_config(point));
   std::optional<HostProfile> profile;
-  if (point.executor == "cuda" && point.profile_to > 0) {
+  if (point.profile_to > 0 || point.attribution) {
     allocator = std::make_unique<ProfiledAllocator>(std::move(allocator), profile.emplace());
   }
   HostProfile* const stages = profile ? &*profile : nullptr;
   SeqIds seq_ids;
   const auto scheduler = make_scheduler(point, *allocator, seq_ids);
-  const std::unique_ptr<Executor> executor = make_executor(point, *allocator, stages);
+  const std::unique_ptr<Executor> executor =
+      make_executor(point, *allocator, stages, mark_launches);
   SimulatedClock simulated;
   std::optional<WallClock> wall;
   Clock& clock = point.executor == "cuda" ? wall.emplace() : static_cast<Clock&>(simulated);
@@ -101,6 +108,8 @@ void serve(const ResolvedPoint& point, RunResult& result) {
   result.summary = metrics.summarize();
   result.device = device_times(*executor);
   result.trace = workload->report();
+  if (!profile) return {};
+  return {.device = device_steps(*executor), .host = profile->take()};
 }
 
 // One sequence of the workload's first prompt: out to the host, back in, and computed anew.
@@ -187,13 +196,19 @@ RunResult run_point(const ResolvedPoint& point) {
   static std::mutex device;  // one run at a time has it
   std::unique_lock lock(device, std::defer_lock);
   if (point.executor == "cuda") lock.lock();
+  StepTimes times;
   if (point.kind == PointKind::serve) {
-    serve(point, result);
+    times = serve(point, result);
   } else {
     swap(point, result);
   }
   result.cpu_s = thread_cpu_s() - cpu_begin;
   result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  if (point.attribution) {
+    RunResult again;
+    const StepTimes marked = serve(point, again, /*mark_launches=*/true);
+    result.attribution = attribute(times.device, times.host, marked.device);
+  }
   return result;
 }
 

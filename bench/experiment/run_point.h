@@ -24,11 +24,12 @@ struct SwapCost {
 };
 
 struct RunResult {
-  RunSummary summary;                 // PointKind::serve
-  SwapCost swap;                      // PointKind::swap
-  std::vector<LedgerSample> series;   // where the point asks for one
-  Records records;                    // likewise
-  std::optional<DeviceTimes> device;  // executor cuda
+  RunSummary summary;                      // PointKind::serve
+  SwapCost swap;                           // PointKind::swap
+  std::vector<LedgerSample> series;        // where the point asks for one
+  Records records;                         // likewise
+  std::optional<DeviceTimes> device;       // executor cuda
+  std::optional<Attribution> attribution;  // where the point asks for one
   WorkloadReport trace;
   // Of the loop, workload generation included. `cpu_s` is this thread's own time, which a busy
   // machine does not stretch.

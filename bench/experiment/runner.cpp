@@ -35,6 +35,7 @@ struct Task {
   // filled by the run
   double latency = 0;
   double dropped_share = 0;
+  std::string attribution;  // as a table, where the row has one
 };
 
 class Runner {
@@ -134,6 +135,7 @@ class Runner {
     }
     task.latency = latency_of(*row);
     task.dropped_share = row->at("trace").at("dropped_share").get<double>();
+    if (row->contains("attribution")) task.attribution = attribution_text(row->at("attribution"));
 
     const std::lock_guard lock(mutex_);
     ++report_.points;
@@ -156,6 +158,11 @@ class Runner {
         sum += task.latency;
         const std::string& experiment = task.state->experiment->name;
         keys_[experiment].push_back(task.key);
+        if (!task.attribution.empty()) {
+          report_.notes.push_back(fmt::format("{}, {}, seed {}: {}", task.point.model.name,
+                                              task.point.system.name, task.point.seed,
+                                              task.attribution));
+        }
         if (task.dropped_share > 0) {
           dropped_[experiment + " (" + task.point.labels.dataset + ")"] = task.dropped_share;
         }

@@ -178,6 +178,7 @@ constexpr Setting kSettings[] = {
     {"deterministic", [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
     {"graphs", [](Draft& d, const ConfigNode& n) { d.point.graphs = n.boolean(); }},
     {"profile_steps", apply_profile_steps},
+    {"attribution", [](Draft& d, const ConfigNode& n) { d.point.attribution = n.boolean(); }},
     {"window_s", apply_window},
     {"stop_s", [](Draft& d, const ConfigNode& n) { d.point.stop_s = n.number_above(0); }},
     {"records", [](Draft& d, const ConfigNode& n) { d.point.records = n.boolean(); }},
@@ -296,6 +297,12 @@ void resolve_batch_size(ResolvedPoint& point, const Complainer& where) {
 }
 
 void check_executor(const ResolvedPoint& point, const Complainer& where) {
+  if (point.executor != "cuda") {
+    if (point.profile_to > 0) where.at("profile_steps").fail("wants executor cuda");
+    if (point.attribution) where.at("attribution").fail("wants executor cuda");
+  } else if (point.attribution && !point.graphs) {
+    where.at("attribution").fail("is about steps that run as graphs, and graphs is false");
+  }
   if (point.executor == "simulated") return;
   try {
     check_computable(point);

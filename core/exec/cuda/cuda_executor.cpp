@@ -89,6 +89,7 @@ void CudaExecutor::capture_graphs() {
     model_->tune(rows, *graph_work_, compute_);
     for (std::size_t parity = 0; parity < kDepth; ++parity) {
       const DeviceRows padding = graph_upload_[parity]->pack(empty, {}, rows);
+      if (config_.mark_launches) graph_work_->mark(&graph_marks_[parity]);
       graphs_[parity][rows] = Graph(
           compute_, [&](cudaStream_t stream) { forward(padding, parity, *graph_work_, stream); });
     }
@@ -98,7 +99,10 @@ void CudaExecutor::capture_graphs() {
 // Layers and draws. The step before has left its tokens in the other flight's buffer.
 void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
+  LaunchMarks* const marks = work.marks();
+  if (marks != nullptr) marks->begin(stream);
   model_->forward(rows, flights_[1 - parity].token.get(), plans_.pool(), work, stream);
+  enter(marks, LaunchClass::sampling, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
                                 .vocab = model_->shape().vocab,
                                 .logits = work.logits(),
@@ -109,6 +113,7 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                                 .token = flights_[parity].token.get(),
                                 .logprob = flights_[parity].logprob.get()},
                                stream);
+  if (marks != nullptr) marks->end(stream);
 }
 
 // A CUDA error names the step it came up in.
@@ -141,6 +146,7 @@ void CudaExecutor::submit_unnamed(const Step& step) {
   KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
   if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
   run_plan(step.plan);
+  if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.planned, compute_));
   flight.timing = {.rows = rows_.rows().rows()};
   if (flight.timing.rows > 0) run_rows(flight, parity);
   KVSTOW_CUDA(cudaEventRecord(marks.done, compute_));
@@ -254,6 +260,7 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
     graphs_[parity].at(graph).launch(compute_);
     flight.logits = graph_work_->logits();
   } else {
+    if (config_.profile != nullptr) work_->mark(&single_marks_);
     forward(there, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
@@ -267,6 +274,7 @@ StepResult CudaExecutor::wait_unnamed() {
   const Seconds began_at = visible_at_;  // this step could not begin before the last one ended
   visible_at_ = now();
   timings_.push_back(flight.timing);
+  if (config_.mark_launches) read_launches(flight, marks);
   tokens_.clear();
   read_tokens(flight);
   read_beams(flight);
@@ -287,6 +295,15 @@ void CudaExecutor::read_times() {
       timing.idle = seconds_between(marks_[(at - 1) % marks_.size()].done, marks.begin);
     }
   }
+}
+
+void CudaExecutor::read_launches(const Flight& flight, const Marks& marks) {
+  LaunchTimes times;
+  if (flight.timing.graph) {
+    times = graph_marks_[static_cast<std::size_t>(settled_ % kDepth)].times(flight.planned);
+    times.copies = seconds_between(marks.begin, flight.planned);
+  }
+  launch_times_.push_back(times);
 }
 
 void CudaExecutor::read_tokens(Flight& flight) {

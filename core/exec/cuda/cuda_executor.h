@@ -37,6 +37,7 @@ struct CudaExecutorConfig {
   std::int64_t profile_from = 0;   // steps [from, to) are shown to an attached profiler
   std::int64_t profile_to = 0;
   HostProfile* profile = nullptr;  // the engine's
+  bool mark_launches = false;      // graphs hold events between the classes of kernels
 };
 
 // Where a step's time went on the host, beside what the device says. Seconds.
@@ -70,6 +71,8 @@ class CudaExecutor final : public Executor {
     read_times();
     return timings_;
   }
+  // Of every step that was waited for, where launches are marked; zeros where it was no graph.
+  [[nodiscard]] const std::vector<LaunchTimes>& launch_times() const { return launch_times_; }
 
  private:
   static constexpr int kDepth = 2;
@@ -92,6 +95,7 @@ class CudaExecutor final : public Executor {
     PinnedBuffer<float> logprob;
     Event sent;
     Seconds submitted_at = 0;
+    Event planned;  // the memory plan is done; where launches are marked
     StepTiming timing;
   };
   // A step's first and last moment. Kept for longer than the step, to see what lies between two.
@@ -111,6 +115,7 @@ class CudaExecutor final : public Executor {
   void run_rows(Flight&, std::size_t parity);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
   void read_times();
+  void read_launches(const Flight&, const Marks&);
   void read_tokens(Flight&);
   void read_beams(Flight&);
   [[nodiscard]] int graph_rows();
@@ -132,6 +137,9 @@ class CudaExecutor final : public Executor {
   std::array<std::map<int, Graph>, kDepth> graphs_;  // by padded rows
   std::array<Flight, kDepth> flights_;
   std::array<Marks, 2 * kDepth> marks_;
+  std::array<LaunchMarks, kDepth> graph_marks_{LaunchMarks(LaunchMarks::By::captured_events),
+                                               LaunchMarks(LaunchMarks::By::captured_events)};
+  LaunchMarks single_marks_{LaunchMarks::By::ranges};
   std::vector<float> beam_logits_;
 
   std::int64_t submitted_ = 0;
@@ -140,6 +148,7 @@ class CudaExecutor final : public Executor {
   std::vector<TokenOut> tokens_;
   std::vector<StepTiming> timings_;  // of the steps that were waited for
   std::int64_t timed_ = 0;           // of those, how many have their device times
+  std::vector<LaunchTimes> launch_times_;
 };
 
 }  // namespace kvstow

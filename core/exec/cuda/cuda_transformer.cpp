@@ -246,10 +246,12 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
                                       int layer, Workspace& work, cudaStream_t stream) {
   const Layer& own = layers_[static_cast<std::size_t>(layer)];
   const std::int64_t stride = shape_.q_width() + 2 * shape_.kv_width();
+  enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
               work.qkv_.get(), stride, stream);
   std::uint16_t* q = work.qkv_.get();
   std::uint16_t* k = q + shape_.q_width();
+  enter(work.marks_, LaunchClass::rotate, stream);
   kernels::cuda::rotate_and_write({.kv = {.pool = pool,
                                           .layer = layer,
                                           .rows = rows.rows,
@@ -269,12 +271,14 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
                                    .cos = rope_cos_.get(),
                                    .sin = rope_sin_.get()},
                                   stream, Dependent::yes);
+  enter(work.marks_, LaunchClass::attention, stream);
   if (rows.block_tokens == 0) {
     attention(rows, kernels::AffineMap{rows.first}, pool, layer, work, stream);
   } else {
     attention(rows, kernels::BlockTableMap{rows.table, rows.table_stride, rows.block_tokens}, pool,
               layer, work, stream);
   }
+  enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(own.o, LinearUse::add, rows.rows, work.attended_.get(), shape_.q_width(),
               work.hidden_.get(), shape_.hidden, stream);
 }
@@ -282,9 +286,11 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
 void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
                                 cudaStream_t stream) {
   const std::uint16_t* activated = work.mlp_.get();
+  enter(work.marks_, LaunchClass::linear, stream);
   if (shape_.gated) {
     linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), up_width(shape_), stream);
+    enter(work.marks_, LaunchClass::activation, stream);
     kernels::cuda::activation({.kind = kernels::ActivationKind::silu_mul,
                                .rows = rows,
                                .width = shape_.ffn,
@@ -295,6 +301,7 @@ void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
                                .dtype = dtype_},
                               stream, Dependent::yes);
     activated = work.activated_.get();
+    enter(work.marks_, LaunchClass::linear, stream);
   } else {
     linear_.run(layer.up, LinearUse::store_relu, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), shape_.ffn, stream);
@@ -308,6 +315,7 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
   KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
                "a step with more rows than its workspace");
   std::uint16_t* x = work.hidden_.get();
+  enter(work.marks_, LaunchClass::embedding, stream);
   feed_back(rows.token, rows.rows, drawn, stream);
   const std::uint16_t* positions = position_embedding_.get();
   kernels::cuda::embedding(
@@ -324,23 +332,29 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
        .dtype = dtype_},
       stream);
   if (rows.decodes > 0) {
+    enter(work.marks_, LaunchClass::attention, stream);
     kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_length, rows.decodes,
                                          work.decode_workspace_.get(), stream);
   }
   for (int i = 0; i < shape_.layers; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
+    enter(work.marks_, LaunchClass::norm, stream);
     norm(layer.attention_norm, rows.rows, x, work.normed_.get(), stream);
     attention_block(rows, pool, i, work, stream);
+    enter(work.marks_, LaunchClass::norm, stream);
     norm(layer.mlp_norm, rows.rows, x, work.normed_.get(), stream);
     mlp_block(layer, rows.rows, work, stream);
   }
   if (rows.draws == 0) return;
   const std::uint16_t* last = x;
   if (rows.logits != nullptr) {
+    enter(work.marks_, LaunchClass::embedding, stream);
     gather_rows(x, rows.logits, rows.draws, shape_.hidden, dtype_, work.last_.get(), stream);
     last = work.last_.get();
   }
+  enter(work.marks_, LaunchClass::norm, stream);
   norm(final_norm_, rows.draws, last, work.last_.get(), stream);
+  enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(lm_head_, LinearUse::logits, rows.draws, work.last_.get(), shape_.hidden,
               work.logits_.get(), shape_.vocab, stream);
 }

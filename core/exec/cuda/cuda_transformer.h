@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/exec/cuda/device_rows.h"
+#include "core/exec/cuda/launch_marks.h"
 #include "core/exec/cuda/linear.h"
 #include "core/exec/model/transformer.h"
 #include "core/exec/model/weights.h"
@@ -30,11 +31,15 @@ class CudaTransformer {
     [[nodiscard]] int rows() const { return rows_; }
     [[nodiscard]] int draws() const { return draws_; }
     [[nodiscard]] const float* logits() const { return logits_.get(); }  // [draws, vocab]
+    // Forward passes in this workspace mark their launches; null: they do not.
+    void mark(LaunchMarks* marks) { marks_ = marks; }
+    [[nodiscard]] LaunchMarks* marks() const { return marks_; }
 
    private:
     friend CudaTransformer;
     int rows_;
     int draws_;
+    LaunchMarks* marks_ = nullptr;
     DeviceBuffer<std::uint16_t> hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
     DeviceBuffer<float> logits_;
     kernels::cuda::DecodeSchedule schedule_;
