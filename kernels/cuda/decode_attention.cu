@@ -1,5 +1,6 @@
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "kernels/cuda/decode_attention.cuh"
 
@@ -7,87 +8,68 @@ namespace kvstow::kernels::cuda {
 namespace {
 
 constexpr int kPlanThreads = 1024;
-constexpr int kMaxBlocks = 256;  // DecodeTile::kMergeBlocks
 
-// One block: sums the rows' chunks, deals runs and finds where they begin.
+template <class Combine>
+__device__ std::int64_t block_reduce(std::int64_t x, std::int64_t (&parts)[kPlanThreads / 32],
+                                     const Combine& combine) {
+  for (int offset = 16; offset > 0; offset /= 2) {
+    x = combine(x, __shfl_xor_sync(0xffffffffu, x, offset));
+  }
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
+  __syncthreads();
+  x = parts[0];
+  for (int w = 1; w < kPlanThreads / 32; ++w) x = combine(x, parts[w]);
+  return x;
+}
+
+// One block: leaves or whole rows, where each row's units begin in the list, and the list.
 __global__ void __launch_bounds__(kPlanThreads)
-    plan_kernel(const std::int32_t* length, int rows, int tiles, int blocks,
-                std::int64_t* chunks_before, PlanEntry* plan) {
-  __shared__ std::int64_t warp_sums[kPlanThreads / 32];
-  __shared__ std::int64_t runs[kMaxBlocks];  // chunks in rounds, then lengths, then beginnings
+    plan_kernel(const std::int32_t* length, int rows, int tiles, int blocks, std::int32_t* count,
+                Unit* list) {
+  __shared__ std::int64_t parts[kPlanThreads / 32];
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32;
   const int warp = thread / 32;
   ptx::wait_for_earlier_kernels();
   ptx::let_next_kernel_start();
-  std::int64_t before = 0;
-  bool differs = false;
-  const std::int32_t first_chunks = rows > 0 ? chunks_of(length[0]) : 0;
+  std::int64_t all = 0;
+  std::int64_t fullest = 0;
+  for (int block = thread; block < blocks; block += kPlanThreads) {
+    const std::int64_t tokens = tokens_of_block(length, rows, tiles, block, blocks);
+    all += tokens;
+    fullest = tokens > fullest ? tokens : fullest;
+  }
+  all = block_reduce(all, parts, [](std::int64_t a, std::int64_t b) { return a + b; });
+  fullest =
+      block_reduce(fullest, parts, [](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
+  const bool whole = deal_whole_rows(fullest, all, blocks);
+  __syncthreads();
+  std::int32_t before = 0;
   for (int first = 0; first < rows; first += kPlanThreads) {
     const int row = first + thread;
-    std::int64_t sum = row < rows ? chunks_of(length[row]) : 0;  // inclusive, within the warp
-    differs |= row < rows && sum != first_chunks;
+    const std::int32_t tokens = row < rows ? length[row] : 0;
+    const std::int32_t leaves = leaves_of(tokens);
+    const std::int32_t units = row >= rows ? 0 : whole ? 1 : leaves;
+    std::int32_t sum = units;  // inclusive, within the warp
     for (int offset = 1; offset < 32; offset *= 2) {
-      const std::int64_t other = __shfl_up_sync(0xffffffffu, sum, offset);
+      const std::int32_t other = __shfl_up_sync(0xffffffffu, sum, offset);
       if (lane >= offset) sum += other;
     }
-    if (lane == 31) warp_sums[warp] = sum;
+    if (lane == 31) parts[warp] = sum;
     __syncthreads();
-    std::int64_t warps_before = 0;
-    std::int64_t all = 0;
+    std::int32_t begin = before + sum - units;
     for (int w = 0; w < kPlanThreads / 32; ++w) {
-      if (w < warp) warps_before += warp_sums[w];
-      all += warp_sums[w];
+      const auto part = static_cast<std::int32_t>(parts[w]);
+      if (w < warp) begin += part;
+      before += part;
     }
-    if (row < rows) chunks_before[row + 1] = before + warps_before + sum;
-    before += all;
+    for (int i = 0; i < units; ++i) {
+      list[begin + i] = unit_of(row, tokens, i, whole ? leaves : 1);
+    }
     __syncthreads();
   }
-  if (thread == 0) chunks_before[0] = 0;
-  const bool ragged = __syncthreads_or(differs);
-  const int rounds = plan_rounds(std::int64_t{rows} * tiles, blocks, ragged);
-  for (int c = thread; c < blocks; c += kPlanThreads) {
-    runs[c] = chunks_in_rounds(chunks_before, tiles, blocks, rounds, c);
-  }
-  const std::int64_t line = line_begin(chunks_before, rows, tiles, blocks, rounds);
-  const std::int64_t left = chunks_before[rows] * tiles - line;
-  __syncthreads();
-  if (warp == 0) {
-    std::int64_t most = 0;
-    for (int c = lane; c < blocks; c += 32) most = runs[c] > most ? runs[c] : most;
-    for (int offset = 16; offset > 0; offset /= 2) {
-      const std::int64_t other = __shfl_xor_sync(0xffffffffu, most, offset);
-      most = other > most ? other : most;
-    }
-    const auto filled = [&](std::int64_t level) {
-      std::int64_t sum = 0;
-      for (int c = lane; c < blocks; c += 32) sum += level > runs[c] ? level - runs[c] : 0;
-      for (int offset = 16; offset > 0; offset /= 2) {
-        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-      }
-      return sum;
-    };
-    const std::int64_t level = fill_level(left, most, filled);
-    const std::int64_t excess = filled(level) - left;
-    __syncwarp();
-    if (lane == 0) {
-      run_lengths(runs, blocks, level, excess);
-      std::int64_t begin = line;
-      for (int c = 0; c < blocks; ++c) {
-        const std::int64_t run = runs[c];
-        runs[c] = begin;
-        begin += run;
-      }
-    }
-  }
-  __syncthreads();
-  for (int c = thread; c <= blocks; c += kPlanThreads) {
-    plan[c] =
-        plan_entry(chunks_before, rows, tiles, c < blocks ? runs[c] : chunks_before[rows] * tiles);
-  }
-  if (thread == 0) plan[blocks + 1] = {rounds, 0, 0, 0};
-  __syncthreads();
-  for (int c = thread; c < blocks; c += kPlanThreads) plan[c].began = block_that_began(plan, c);
+  if (thread == 0) *count = before;
 }
 
 template <class P>
@@ -129,26 +111,26 @@ int device_blocks() {
 
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
                                int blocks) {
-  if (blocks < 1 || blocks > kMaxBlocks) {
-    throw std::invalid_argument("decode_schedule: " + std::to_string(blocks) + " blocks (1 to " +
-                                std::to_string(kMaxBlocks) + ")");
-  }
+  const int most = device_blocks();
   return {max_rows, heads, layout.kv_heads, layout.head_dim,
-          decode_workspace(max_rows, max_length, heads, layout, blocks)};
+          decode_workspace(max_rows, max_length, heads, layout,
+                           blocks < 1 ? 1 : (blocks < most ? blocks : most))};
 }
 
 void plan_decode_attention(const DecodeSchedule& s, const std::int32_t* length, int rows,
                            void* workspace, cudaStream_t stream) {
   const DecodeWorkspace& w = s.workspace;
   launch("decode plan", plan_kernel, {.grid = dim3(1), .block = dim3(kPlanThreads)}, stream, length,
-         rows, decode_tiling(s.heads, s.kv_heads).tiles, w.blocks,
-         at<std::int64_t>(workspace, w.chunks_at), at<PlanEntry>(workspace, w.plan_at));
+         rows, decode_tiling(s.heads, s.kv_heads).tiles,
+         w.multiprocessors * blocks_per_multiprocessor(s.head_dim),
+         at<std::int32_t>(workspace, w.count_at), at<Unit>(workspace, w.units_at));
 }
 
 template <class Map>
 void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s, void* workspace,
                       cudaStream_t stream, Dependent dependent) {
   require(a, s);
+  if (a.rows == 0) return;
   const DecodeWorkspace& w = s.workspace;
   const KvLayout& layout = a.pool.layout;
   const auto* pool = static_cast<const unsigned char*>(a.pool.data);
@@ -161,20 +143,24 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   p.out = a.out;
   p.out_stride = a.out_stride;
   p.map_row = a.map_row;
-  p.length = a.length;
   p.stable_length = a.stable_length;
-  p.plan = at<PlanEntry>(workspace, w.plan_at);
-  p.flags = at<unsigned>(workspace, w.flags_at);
-  p.states = at<float>(workspace, w.states_at);
-  p.partials = at<float>(workspace, w.partials_at);
-  p.partials_stride = w.partials * w.result_floats;
-  p.result_floats = w.result_floats;
+  p.unit_count = at<std::int32_t>(workspace, w.count_at);
+  p.units = at<Unit>(workspace, w.units_at);
+  p.parts = at<float>(workspace, w.parts_at);
+  p.part_floats = static_cast<std::int32_t>(w.part_floats);
   p.scale_log2 = a.scale * 1.4426950408889634f;
   p.tiling = decode_tiling(a.heads, layout.kv_heads);
+  p.by_tiles = divide_by(static_cast<std::uint32_t>(p.tiling.tiles));
+  p.by_tiles_per_kv_head = divide_by(static_cast<std::uint32_t>(p.tiling.tiles_per_kv_head));
+  if constexpr (std::is_same_v<Map, BlockTableMap>) {
+    p.by_block_tokens = divide_by(static_cast<std::uint32_t>(a.map.block_tokens));
+  }
+  const std::int64_t entries = w.max_units / s.max_rows * a.rows * p.tiling.tiles;
   if (a.dtype == DType::f16) {
-    launch_decode<__half>(p, a.map, layout.head_dim, w.blocks, stream, dependent);
+    launch_decode<__half>(p, a.map, layout.head_dim, entries, w.multiprocessors, stream, dependent);
   } else {
-    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, w.blocks, stream, dependent);
+    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, entries, w.multiprocessors, stream,
+                                 dependent);
   }
 }
 

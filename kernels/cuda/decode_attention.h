@@ -30,9 +30,10 @@ struct DecodeSchedule {
   DecodeWorkspace workspace;
 };
 
-// Multiprocessors of the current device: the size of a persistent grid.
+// Multiprocessors of the current device.
 int device_blocks();
 
+// blocks: multiprocessors to use, at most those there are.
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
                                int blocks);
 

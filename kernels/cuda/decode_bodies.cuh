@@ -9,14 +9,10 @@
 namespace kvstow::kernels::cuda {
 
 template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim, int blocks,
-                   cudaStream_t stream, Dependent dependent) {
+void launch_decode(const DecodeParams& params, const Map& map, int head_dim, std::int64_t entries,
+                   int multiprocessors, cudaStream_t stream, Dependent dependent) {
   const auto with_dim = [&]<int kDim>() {
-    if (params.tiling.group <= 8) {
-      launch_decode_body<T, kDim, 8>(params, map, blocks, stream, dependent);
-    } else {
-      launch_decode_body<T, kDim, 16>(params, map, blocks, stream, dependent);
-    }
+    launch_decode_body<T, kDim>(params, map, entries, multiprocessors, stream, dependent);
   };
   switch (head_dim) {
     case 64:
@@ -36,9 +32,9 @@ void launch_decode(const DecodeParams& params, const Map& map, int head_dim, int
 }
 
 #define KVSTOW_DECODE_BODIES(T)                                                                 \
-  template void launch_decode<T, AffineMap>(const DecodeParams&, const AffineMap&, int, int,    \
-                                            cudaStream_t, Dependent);                           \
+  template void launch_decode<T, AffineMap>(const DecodeParams&, const AffineMap&, int,         \
+                                            std::int64_t, int, cudaStream_t, Dependent);        \
   template void launch_decode<T, BlockTableMap>(const DecodeParams&, const BlockTableMap&, int, \
-                                                int, cudaStream_t, Dependent)
+                                                std::int64_t, int, cudaStream_t, Dependent)
 
 }  // namespace kvstow::kernels::cuda

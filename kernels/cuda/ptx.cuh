@@ -139,6 +139,17 @@ __device__ __forceinline__ void copy_box(std::uint32_t shared, const void* tenso
 #endif
 }
 
+// What this thread has copied since the last call is one group; waits until all but the last
+// kLeft groups have landed.
+__device__ __forceinline__ void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int kLeft>
+__device__ __forceinline__ void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
 // One arrival on `bar` once this thread's copies so far have landed.
 __device__ __forceinline__ void copies_arrive(std::uint32_t bar) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(bar)
@@ -236,6 +247,12 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
+__device__ __forceinline__ float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // --- Between blocks ------------------------------------------------------------------------------
 
 __device__ __forceinline__ unsigned load_acquire(const unsigned* p) {
@@ -246,6 +263,36 @@ __device__ __forceinline__ unsigned load_acquire(const unsigned* p) {
 
 __device__ __forceinline__ void store_release(unsigned* p, unsigned x) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
+}
+
+// Single floats of a vector may arrive apart from each other.
+__device__ __forceinline__ float4 load_relaxed4(const float* p) {
+  float4 x;
+  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+               : "l"(p)
+               : "memory");
+  return x;
+}
+
+__device__ __forceinline__ float2 load_relaxed2(const float* p) {
+  float2 x;
+  asm volatile("ld.relaxed.gpu.global.v2.f32 {%0,%1}, [%2];"
+               : "=f"(x.x), "=f"(x.y)
+               : "l"(p)
+               : "memory");
+  return x;
+}
+
+__device__ __forceinline__ void store_relaxed4(float* p, float4 x) {
+  asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p), "f"(x.x), "f"(x.y),
+               "f"(x.z), "f"(x.w)
+               : "memory");
+}
+
+__device__ __forceinline__ void store_relaxed2(float* p, float2 x) {
+  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x.x), "f"(x.y)
+               : "memory");
 }
 
 }  // namespace kvstow::kernels::cuda::ptx

@@ -99,6 +99,25 @@ TEST_F(DecodeAttention, EveryBodyAtEveryPlaceInAChunk) {
   }
 }
 
+// The same tokens in blocks of two sizes, and in rows that are dealt whole (many of them) or in
+// leaves (few).
+TEST_F(DecodeAttention, SameBitsUnderTwoBlockSizesAndBothDeals) {
+  for (const int rows : {3, 160}) {
+    Shape s{4, 2, 128, 16, DType::f16, {}, {}, 31};
+    for (int r = 0; r < rows; ++r) {
+      s.length.push_back(rows == 3 ? 1 + 900 * r : 700 + r % 3);
+      s.map_row.push_back(r);
+    }
+    const Case sixteen(s);
+    s.block_tokens = 37;
+    const Case thirty_seven(s);
+    const auto bits = sixteen.run(sixteen.table_map(), 0, rows, device_blocks());
+    EXPECT_EQ(bits, thirty_seven.run(thirty_seven.table_map(), 0, rows, device_blocks()));
+    const auto alone = thirty_seven.run(thirty_seven.table_map(), rows - 1, 1, device_blocks());
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), bits.end() - alone.size()));
+  }
+}
+
 TEST_F(DecodeAttention, ReadsNothingUnstableBeforeItsTurn) {
   Shape s{4, 4, 128, 16, DType::f16, {}, {}, 3};
   std::vector<std::int32_t> stable;

@@ -1,12 +1,12 @@
-// Dealing decode work to blocks: every chunk exactly once, runs of equal length, and every
-// hand-over has its counterpart. The planner's arithmetic on the host; the GPU's kernel calls the
-// same code.
+// Dealing decode work to blocks: every chunk in exactly one leaf, the cut a function of the row's
+// length alone, and nobody waits for a later entry. The planner's arithmetic on the host; the GPU's
+// kernel calls the same code.
 #include "kernels/cuda/decode_plan.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
+#include <numeric>
 #include <vector>
 
 #include "core/rng.h"
@@ -14,145 +14,127 @@
 namespace kvstow::kernels::cuda {
 namespace {
 
-std::vector<PlanEntry> plan_on_host(const std::vector<std::int32_t>& length, int tiles,
-                                    int blocks) {
-  const int rows = static_cast<int>(length.size());
-  std::vector<std::int64_t> before{0};
-  for (const std::int32_t l : length) before.push_back(before.back() + chunks_of(l));
-  const bool ragged = std::any_of(length.begin(), length.end(), [&](std::int32_t l) {
-    return chunks_of(l) != chunks_of(length[0]);
-  });
-  const int rounds = plan_rounds(std::int64_t{rows} * tiles, blocks, ragged);
-  std::vector<std::int64_t> runs;
-  for (int c = 0; c < blocks; ++c) {
-    runs.push_back(chunks_in_rounds(before.data(), tiles, blocks, rounds, c));
+std::vector<Unit> plan_on_host(const std::vector<std::int32_t>& length, bool whole) {
+  std::vector<Unit> list;
+  for (std::size_t row = 0; row < length.size(); ++row) {
+    const int leaves = leaves_of(length[row]);
+    for (int i = 0; i < (whole ? 1 : leaves); ++i) {
+      list.push_back(unit_of(static_cast<std::int32_t>(row), length[row], i, whole ? leaves : 1));
+    }
   }
-  std::int64_t at = line_begin(before.data(), rows, tiles, blocks, rounds);
-  const std::int64_t left = before.back() * tiles - at;
-  const auto filled = [&](std::int64_t level) {
-    std::int64_t sum = 0;
-    for (const std::int64_t r : runs) sum += std::max<std::int64_t>(0, level - r);
-    return sum;
-  };
-  const std::int64_t level = fill_level(left, *std::max_element(runs.begin(), runs.end()), filled);
-  run_lengths(runs.data(), blocks, level, filled(level) - left);
-  std::vector<PlanEntry> plan;
-  for (int c = 0; c <= blocks; ++c) {
-    plan.push_back(plan_entry(before.data(), rows, tiles, at));
-    if (c < blocks) at += runs[static_cast<std::size_t>(c)];
-  }
-  plan.push_back({rounds, 0, 0, 0});
-  for (int c = 0; c < blocks; ++c) plan[c].began = block_that_began(plan.data(), c);
-  return plan;
+  return list;
 }
 
-std::vector<Piece> pieces_of(const std::vector<PlanEntry>& plan,
-                             const std::vector<std::int32_t>& length, int tiles, int block) {
-  PieceWalk walk(plan.data(), static_cast<int>(plan.size()) - 2, block, tiles);
-  std::vector<Piece> pieces;
-  Piece piece;
-  while (!walk.done()) {
-    EXPECT_TRUE(walk.next(piece, [&](std::int32_t r) { return chunks_of(length[r]); }));
-    pieces.push_back(piece);
+TEST(DecodePlan, LeavesOfARowAreWholeChunksSideBySide) {
+  for (std::int32_t length = 0; length < 140'000; length += length < 20'000 ? 1 : 97) {
+    const int leaves = leaves_of(length);
+    ASSERT_GE(leaves, 1);
+    ASSERT_LE(leaves, kMaxLeaves);
+    std::int32_t at = 0;
+    for (int i = 0; i < leaves; ++i) {
+      const Unit leaf = unit_of(7, length, i, 1);
+      ASSERT_EQ(leaf.row, 7);
+      ASSERT_EQ(leaf.leaves_before(), i);
+      ASSERT_EQ(leaf.ends_row(), i + 1 == leaves);
+      ASSERT_EQ(leaf.first, at) << length;
+      ASSERT_EQ(leaf.first % kAttentionChunk, 0);
+      ASSERT_TRUE(leaf.end > leaf.first || length == 0) << length;
+      ASSERT_TRUE(leaf.end - leaf.first == leaf.leaf_tokens() || leaf.ends_row()) << length;
+      at = leaf.end;
+    }
+    ASSERT_EQ(at, length);
+    const Unit row = unit_of(7, length, 0, leaves);
+    ASSERT_EQ(row.first, 0);
+    ASSERT_EQ(row.end, length);
+    ASSERT_TRUE(row.ends_row());
+    ASSERT_EQ(row.leaf_tokens(), unit_of(7, length, 0, 1).leaf_tokens());
   }
-  EXPECT_FALSE(walk.next(piece, [&](std::int32_t r) { return chunks_of(length[r]); }));
-  return pieces;
 }
 
-TEST(DecodePlan, EveryChunkExactlyOnceForRandomBatches) {
+// Block b of n computes entries b, b + n, ... in order, and the block with a row's last leaf waits
+// for the others: run every block as far as it can go, in turn, until all are done.
+TEST(DecodePlan, BlocksInOrderNeverWaitInACircle) {
   RandomStream random(3, "plans");
-  for (int trial = 0; trial < 400; ++trial) {
+  for (int trial = 0; trial < 300; ++trial) {
     std::vector<std::int32_t> length;
     const int rows = 1 + static_cast<int>(random.below(random.below(3) ? 10 : 100));
-    const bool uniform = random.below(3) == 0;
     const auto longest = 1 + random.below(random.below(2) ? 600 : 9000);
     for (int r = 0; r < rows; ++r) {
-      length.push_back(uniform && r > 0 ? length[0]
-                                        : static_cast<std::int32_t>(random.below(longest)));
+      length.push_back(static_cast<std::int32_t>(random.below(longest)));
     }
     const int tiles = 1 + static_cast<int>(random.below(40));
-    const int blocks = 1 + static_cast<int>(random.below(200));
-    const std::vector<PlanEntry> plan = plan_on_host(length, tiles, blocks);
-
-    std::vector<std::size_t> first_of{0};  // row -> its first chunk in `seen`
-    for (const std::int32_t l : length) {
-      first_of.push_back(first_of.back() + static_cast<std::size_t>(chunks_of(l) * tiles));
-    }
-    std::vector<char> seen(first_of.back(), 0);
-    std::map<int, std::pair<int, int>> begun;  // block -> item whose state it hands over
-    for (int b = 0; b < blocks; ++b) {
-      const auto pieces = pieces_of(plan, length, tiles, b);
-      for (std::size_t i = 0; i < pieces.size(); ++i) {
-        const Piece& p = pieces[i];
-        ASSERT_LT(p.first, p.last);
-        ASSERT_EQ(p.first == 0, p.kind == PieceKind::whole || p.kind == PieceKind::begins);
-        ASSERT_EQ(p.last == chunks_of(length[p.row]),
-                  p.kind == PieceKind::whole || p.kind == PieceKind::ends);
-        ASSERT_TRUE(p.kind != PieceKind::ends || i + 1 == pieces.size());
-        ASSERT_TRUE(p.kind != PieceKind::inside || i + 1 == pieces.size());
-        for (int c = p.first; c < p.last; ++c) {
-          const std::size_t at = first_of[p.row] + p.tile * chunks_of(length[p.row]) + c;
-          ASSERT_EQ(seen[at]++, 0) << "chunk twice";
-        }
-        if (p.kind == PieceKind::begins) begun[b] = {p.row, p.tile};
-        if (p.kind == PieceKind::ends || p.kind == PieceKind::inside) {
-          const auto from = begun.find(plan[b].began);
-          ASSERT_NE(from, begun.end()) << "nobody began what block " << b << " goes on with";
-          ASSERT_EQ(from->second, std::make_pair(p.row, p.tile));
+    const int blocks = 1 + static_cast<int>(random.below(300));
+    const std::vector<Unit> list = plan_on_host(length, random.below(4) == 0);
+    const int entries = static_cast<int>(list.size()) * tiles;
+    std::vector<bool> done(static_cast<std::size_t>(entries));
+    std::vector<int> at;
+    for (int b = 0; b < blocks; ++b) at.push_back(b);
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (int& e : at) {
+        for (; e < entries; e += blocks, moved = true) {
+          const Unit& unit = list[static_cast<std::size_t>(e / tiles)];
+          bool there = true;
+          for (int i = 1; unit.ends_row() && i <= unit.leaves_before(); ++i) {
+            there = there && done[static_cast<std::size_t>(e - i * tiles)];
+          }
+          if (!there) break;
+          done[static_cast<std::size_t>(e)] = true;
         }
       }
     }
-    ASSERT_EQ(std::count(seen.begin(), seen.end(), 1), static_cast<std::ptrdiff_t>(seen.size()));
+    ASSERT_TRUE(std::all_of(done.begin(), done.end(), [](bool d) { return d; }));
   }
 }
 
-TEST(DecodePlan, UniformBatchesAreDealtEvenly) {
-  for (const int rows : {1, 3, 8, 32, 64, 256}) {
-    const std::vector<std::int32_t> length(static_cast<std::size_t>(rows), 2048);
-    const auto plan = plan_on_host(length, 8, 132);
-    std::vector<int> chunks;
-    for (int b = 0; b < 132; ++b) {
-      int sum = 0;
-      for (const Piece& p : pieces_of(plan, length, 8, b)) sum += p.last - p.first;
-      chunks.push_back(sum);
+TEST(DecodePlan, WholeRowsWhereTheyKeepAllBlocksBusy) {
+  const auto whole = [](const std::vector<std::int32_t>& length, int tiles, int blocks) {
+    std::int64_t all = 0;
+    std::int64_t fullest = 0;
+    for (int b = 0; b < blocks; ++b) {
+      const std::int64_t tokens =
+          tokens_of_block(length.data(), static_cast<int>(length.size()), tiles, b, blocks);
+      all += tokens;
+      fullest = std::max(fullest, tokens);
     }
-    const auto [low, high] = std::minmax_element(chunks.begin(), chunks.end());
-    EXPECT_LE(*high - *low, 1) << rows;
-  }
+    EXPECT_EQ(all, std::accumulate(length.begin(), length.end(), std::int64_t{0}) * tiles);
+    return deal_whole_rows(fullest, all, blocks);
+  };
+  EXPECT_TRUE(whole(std::vector<std::int32_t>(256, 1000), 8, 264));  // 7.8 rounds
+  EXPECT_TRUE(whole(std::vector<std::int32_t>(32, 1000), 8, 264));   // nearly one
+  EXPECT_FALSE(whole(std::vector<std::int32_t>(8, 1000), 40, 264));  // 1.2
+  EXPECT_FALSE(whole({1000}, 40, 264));
+  EXPECT_FALSE(whole({8000, 10, 10, 10}, 1, 4));
 }
 
-TEST(DecodePlan, RaggedBatchesAreDealtEvenly) {
-  RandomStream random(4, "ragged");
-  std::vector<std::int32_t> length;
-  for (int r = 0; r < 256; ++r) length.push_back(64 + static_cast<int>(random.below(1921)));
-  for (const int tiles : {1, 8, 40}) {
-    const auto plan = plan_on_host(length, tiles, 132);
-    int most = 0;
-    int sum = 0;
-    for (int b = 0; b < 132; ++b) {
-      int mine = 0;
-      for (const Piece& p : pieces_of(plan, length, tiles, b)) mine += p.last - p.first;
-      most = std::max(most, mine);
-      sum += mine;
+TEST(DecodePlan, TheWorkspaceHoldsEveryBatch) {
+  for (const int max_length : {0, 1, 128, 700, 1024, 1100, 2048, 5000, 8192, 131072}) {
+    const KvLayout layout{1, 4, 128, 1 << 20, DType::f16};
+    const DecodeWorkspace w = decode_workspace(3, max_length, 48, layout, 132);
+    const DecodeTiling tiling = decode_tiling(48, 4);
+    EXPECT_EQ(tiling.tiles, 8);  // twelve heads a group: two tiles
+    std::int64_t most = 0;
+    for (int length = 0; length <= max_length; ++length) {
+      most = std::max<std::int64_t>(most, leaves_of(length));
     }
-    EXPECT_LE(most, sum / 132 + 1 + sum / 132 / 20) << tiles;
+    EXPECT_GE(w.max_units, 3 * most) << max_length;
+    EXPECT_LE(w.units_at + w.max_units * static_cast<std::int64_t>(sizeof(Unit)), w.parts_at);
+    EXPECT_LE(w.parts_at + w.max_units * tiling.tiles * w.part_floats * 4, w.bytes);
   }
 }
 
-TEST(DecodePlan, WorkspaceHoldsEveryPartialResult) {
-  const KvLayout layout{1, 8, 128, 1024, DType::f16};
-  const DecodeWorkspace w = decode_workspace(4, 2048, 32, layout, 132);
-  EXPECT_EQ(w.result_floats, 4 * 130);
-  EXPECT_EQ(w.partials, 16);  // chunks of the longest item
-  EXPECT_GE(w.bytes - w.partials_at, 132 * 16 * 4 * 130 * 4);
-}
-
-TEST(DecodePlan, TilesCoverAnyGroup) {
-  for (int group = 1; group <= 40; ++group) {
-    const DecodeTiling t = decode_tiling(3 * group, 3);
-    EXPECT_EQ(t.tiles, 3 * t.tiles_per_kv_head);
-    EXPECT_GE(t.tiles_per_kv_head * (group <= 8 ? 8 : 16), group);
-    EXPECT_LE(t.heads_per_tile, group <= 8 ? 8 : 16);
+TEST(DecodePlan, DividerDivides) {
+  RandomStream random(5, "dividends");
+  for (std::uint32_t divisor = 1; divisor < 70'000; divisor += divisor < 600 ? 1 : 137) {
+    const Divider by = divide_by(divisor);
+    for (const std::uint32_t n : {0u, 1u, divisor - 1, divisor, divisor + 1, 0x7fffffffu,
+                                  0x7fffffffu / divisor * divisor, random.below(0x80000000u)}) {
+      ASSERT_EQ(by.quotient(n), n / divisor) << n << " / " << divisor;
+    }
+    if (divisor > 1) {
+      const std::uint32_t largest = 0x7fffffffu / divisor * divisor;
+      ASSERT_EQ(by.quotient(largest - 1), (largest - 1) / divisor) << divisor;
+    }
   }
 }
 
