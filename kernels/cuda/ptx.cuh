@@ -255,16 +255,6 @@ __device__ __forceinline__ float reciprocal(float x) {
 
 // --- Between blocks ------------------------------------------------------------------------------
 
-__device__ __forceinline__ unsigned load_acquire(const unsigned* p) {
-  unsigned x;
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
-  return x;
-}
-
-__device__ __forceinline__ void store_release(unsigned* p, unsigned x) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
-}
-
 // Single floats of a vector may arrive apart from each other.
 __device__ __forceinline__ float4 load_relaxed4(const float* p) {
   float4 x;
