@@ -244,6 +244,20 @@ TEST_F(PrefillAttention, SequencesWithoutRowsAreSkipped) {
   EXPECT_EQ(got, want);
 }
 
+// More tiles than are sorted by length.
+TEST_F(PrefillAttention, ManyShortPrompts) {
+  RandomStream random(13, "short prompts");
+  Shape s{2, 2, 64, 16, DType::f16, {}, 6};
+  for (int i = 0; i < 700; ++i) {
+    s.sequences.push_back({static_cast<std::int32_t>(random.below(40)),
+                           1 + static_cast<std::int32_t>(random.below(3))});
+  }
+  const Case c(s);
+  const Bits bits = c.run(c.table_map(), c.all());
+  EXPECT_LE(c.error_of(bits), 7e-4);
+  EXPECT_EQ(bits, c.run(c.affine_map(), c.all()));
+}
+
 TEST_F(PrefillAttention, LongPrompts) {
   const Case c(Shape{1, 2, 128, 16, DType::f16, {{9000, 300}, {0, 2048}}, 11});
   const Bits bits = c.run(c.table_map(), c.all());
