@@ -3,7 +3,7 @@
 
     record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json]
 
-One entry for each row: what ran, what was measured, and sums over its steps (the runs need `records: true`).
+One entry for each row: what ran on which build, what was measured, and sums over its steps (the runs need `records: true`).
 With ceilings (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
 entry also has its floor, the time that no engine on this device can beat:
 
@@ -75,7 +75,8 @@ def entry_of(run, row, ceilings):
         "request_rate_per_s": row["point"]["request_rate_per_s"],
         "pool_bytes": row["config"]["pool_bytes"],
         "deterministic": row["config"].get("deterministic", False),
-        "commit": row["build"]["commit"],
+        "build": row["build"],
+        "trace": row["trace"],
         "date": row["timing"]["date"],
         "metrics": row["metrics"],
         "device_times": row.get("device_times"),
@@ -106,14 +107,13 @@ def main():
     parser.add_argument("--ceilings", type=pathlib.Path)
     args = parser.parse_args()
     ceilings = ceilings_of(args.ceilings) if args.ceilings else None
-    entries, manifests = [], []
+    entries = []
     for run in args.run:
-        manifests.append(json.loads((run / "manifest.json").read_text()))
         for path in sorted((run / "rows").glob("*.json")):
             entries.append(rounded(entry_of(run, json.loads(path.read_text()), ceilings)))
     entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"], e["seed"]))
     text = ",\n".join("  " + json.dumps(e) for e in entries)
-    args.to.write_text('{"manifests": ' + json.dumps(manifests) + ',\n "runs": [\n' + text + "\n]}\n")
+    args.to.write_text('{"runs": [\n' + text + "\n]}\n")
 
 
 if __name__ == "__main__":
