@@ -109,7 +109,7 @@ int run(int argc, char** argv) {
       ->required();
   logits->add_option("--out", logits_arguments.out, "Raw f32 [tokens, vocabulary]")->required();
   logits->add_option("--executor", logits_arguments.executor, "cuda or cpu")->capture_default_str();
-  logits->add_option("--dtype", logits_arguments.dtype, "bf16, f16 or (cpu) f32")
+  logits->add_option("--dtype", logits_arguments.dtype, "bf16, f16 or f32 (cpu: f32 only)")
       ->capture_default_str();
   logits
       ->add_option("--prompt", logits_arguments.prompt,

@@ -1,5 +1,6 @@
 // What moves K and V on the GPU: writes of new tokens, the copies of a MemPlan, swaps to the host.
-// Device pointers, dtype f16 or bf16; pool and arguments have the same dtype.
+// Device pointers, dtype f16 or bf16 (for new tokens f32, too); pool and arguments have the same
+// dtype.
 #pragma once
 
 #include <cuda_runtime_api.h>

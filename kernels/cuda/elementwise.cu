@@ -1,4 +1,4 @@
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/elements_f32.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/layers.h"
 
@@ -72,7 +72,7 @@ void activation(const ActivationArgs& a, cudaStream_t stream, Dependent dependen
   require(a.width % 8 == 0 && a.x_stride % 8 == 0 && a.y_stride % 8 == 0, "activation",
           "width or a stride is not a multiple of 8 elements");
   if (a.rows == 0) return;
-  with_dtype(a.dtype, "activation", [&]<class T>() {
+  with_any_dtype(a.dtype, "activation", [&]<class T>() {
     launch("activation", activation_kernel<T>, shape_of(a.rows, a.width, dependent), stream, a);
   });
 }
@@ -81,7 +81,7 @@ void embedding(const EmbeddingArgs& a, cudaStream_t stream, Dependent dependent)
   require(a.width % 8 == 0 && a.y_stride % 8 == 0, "embedding",
           "width or stride is not a multiple of 8 elements");
   if (a.rows == 0) return;
-  with_dtype(a.dtype, "embedding", [&]<class T>() {
+  with_any_dtype(a.dtype, "embedding", [&]<class T>() {
     launch("embedding", embedding_kernel<T>, shape_of(a.rows, a.width, dependent), stream, a);
   });
 }

@@ -1,6 +1,6 @@
-// The rest of a layer on the GPU: norms, activations, embeddings. Device pointers, dtype f16 or
-// bf16, fp32 inside with one rounding at the end. Widths and strides are multiples of 8 elements.
-// A row's sums are taken in an order that its width alone decides.
+// The rest of a layer on the GPU: norms, activations, embeddings. Device pointers, any dtype
+// of kv_cache.h, fp32 inside with one rounding at the end. Widths and strides are multiples of 8
+// elements. A row's sums are taken in an order that its width alone decides.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/elements_f32.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/layers.h"
 
@@ -90,7 +90,7 @@ void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent 
   const LaunchShape shape{.grid = static_cast<unsigned>(a.rows * a.segments),
                           .block = static_cast<unsigned>(threads),
                           .dependent = dependent == Dependent::yes};
-  with_dtype(a.dtype, kName, [&]<class T>() {
+  with_any_dtype(a.dtype, kName, [&]<class T>() {
     launch(kName, two ? norm_kernel<T, 2> : norm_kernel<T, 1>, shape, stream, a,
            static_cast<T*>(residual));
   });

@@ -1,5 +1,5 @@
 #include "kernels/cuda/cache_ops.h"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/elements_f32.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace kvstow::kernels::cuda {
@@ -106,7 +106,7 @@ void rotate_and_write(const RotateWriteArgs& a, cudaStream_t stream, Dependent d
            static_cast<std::uint32_t>(layout.head_dim / 16)};
   p.items = p.heads_of_row * static_cast<std::uint32_t>(a.kv.rows);
   if (p.items == 0) return;
-  with_dtype(a.kv.dtype, kName, [&]<class T>() {
+  with_any_dtype(a.kv.dtype, kName, [&]<class T>() {
     const auto with_lanes = [&]<int kLanes>() {
       const std::uint32_t blocks = (p.items * kLanes + kThreads - 1) / kThreads;
       launch(kName, rotate_and_write_kernel<T, kLanes>,

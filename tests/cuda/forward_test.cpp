@@ -99,8 +99,8 @@ std::vector<float> on_cpu(const Transformer& shape, bool table) {
 std::vector<float> on_gpu(const Transformer& shape, DType dtype, LinearMode mode, bool table) {
   CudaTransformer model(shape, dtype, *random_weights(1), mode);
   kernels::KvPool pool{nullptr, {shape.layers, shape.kv_heads, shape.head_dim, kSlots, dtype}};
-  DeviceBuffer<std::uint16_t> data(static_cast<std::size_t>(pool.layout.elements()), "a pool");
-  KVSTOW_CUDA(cudaMemset(data.get(), 0xff, data.size() * 2));  // NaN
+  DeviceTensor data(pool.layout.elements(), dtype, "a pool");
+  KVSTOW_CUDA(cudaMemset(data.get(), 0xff, data.elements() * kernels::size_of(dtype)));  // NaN
   pool.data = data.get();
   CudaTransformer::Workspace work(model, 256, 16);
   RowsUpload upload(256, 40);
@@ -150,6 +150,20 @@ TEST(Forward, LogitsAreTheCpusUpToRounding) {
         std::printf("family %d table %d: f16 %.2e bf16 %.2e\n", static_cast<int>(family), table,
                     relative_l2(f16, reference), relative_l2(bf16, reference));
       }
+    }
+  }
+}
+
+// What rounding cannot excuse: wrong angles, positions or epsilons of a part in a thousand.
+TEST(Forward, LogitsInF32AreTheCpusToOnePartIn100000) {
+  if (!kernels::cuda::testing::have_device()) GTEST_SKIP() << "skipped: no CUDA device";
+  for (const ModelFamily family : {ModelFamily::opt, ModelFamily::llama, ModelFamily::qwen3}) {
+    const Transformer shape = small(family);
+    for (const bool table : {true, false}) {
+      const auto f32 = on_gpu(shape, DType::f32, LinearMode::fastest, table);
+      const double error = relative_l2(f32, on_cpu(shape, table));
+      EXPECT_LT(error, 1e-5) << static_cast<int>(family);
+      std::printf("family %d table %d: f32 %.2e\n", static_cast<int>(family), table, error);
     }
   }
 }

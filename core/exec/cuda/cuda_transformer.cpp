@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "core/exec/cuda/step_kernels.h"
 #include "core/exec/model/rope.h"
+#include "kernels/cuda/attention_f32.h"
 #include "kernels/cuda/cache_ops.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/layers.h"
@@ -18,12 +19,23 @@ using kernels::cuda::Dependent;
 
 namespace {
 
-constexpr std::int64_t kElementBytes = 2;
 // Enough that no layer's weights are still in the cache when its turn comes again.
 constexpr std::size_t kTunedLayers = 12;
 
 int up_width(const Transformer& shape) {
   return shape.gated ? 2 * shape.ffn : shape.ffn;
+}
+
+TensorType stored_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return TensorType::f32;
+    case DType::f16:
+      return TensorType::f16;
+    case DType::bf16:
+      return TensorType::bf16;
+  }
+  return TensorType::other;
 }
 
 }  // namespace
@@ -38,14 +50,13 @@ struct CudaTransformer::Loader {
   std::vector<float> host;
   DeviceBuffer<float> device{0, "a tensor's upload"};
 
-  void fill(const TensorSpec& spec, std::uint16_t* to) {
+  void fill(const TensorSpec& spec, void* to) {
     if (const auto uniform = source.uniform(spec)) {
       fill_uniform_weights(to, spec.elements(), dtype, uniform->key, uniform->mean, uniform->scale,
                            stream);
       return;
     }
-    const auto stored =
-        source.stored(spec, dtype == DType::f16 ? TensorType::f16 : TensorType::bf16);
+    const auto stored = source.stored(spec, stored_type(dtype));
     if (!stored.empty()) {
       KVSTOW_CUDA(cudaMemcpy(to, stored.data(), stored.size(), cudaMemcpyHostToDevice));
       return;
@@ -61,19 +72,19 @@ struct CudaTransformer::Loader {
   }
 
   // Several tensors one after the other; empty where the model has none of them.
-  [[nodiscard]] Tensor read(std::initializer_list<Weight> weights, int layer = 0) {
+  [[nodiscard]] DeviceTensor read(std::initializer_list<Weight> weights, int layer = 0) {
     std::int64_t elements = 0;
     for (const Weight weight : weights) {
       if (const auto spec = tensor_spec(shape, weight, layer)) elements += spec->elements();
     }
     if (elements == 0) return {};
-    Tensor tensor(static_cast<std::size_t>(elements), "the model's weights");
-    std::uint16_t* to = tensor.get();
+    DeviceTensor tensor(elements, dtype, "the model's weights");
+    std::int64_t at = 0;
     for (const Weight weight : weights) {
       const auto spec = tensor_spec(shape, weight, layer);
       if (!spec) continue;
-      fill(*spec, to);
-      to += spec->elements();
+      fill(*spec, tensor.at(at));
+      at += spec->elements();
     }
     return tensor;
   }
@@ -85,7 +96,7 @@ struct CudaTransformer::Loader {
     linear.weights = read(weights, layer);
     linear.biases = read(biases, layer);
     linear.in = in;
-    linear.out = static_cast<int>(linear.weights.size() / static_cast<std::size_t>(in));
+    linear.out = static_cast<int>(linear.weights.elements() / in);
     linear.weight = linear.weights.get();
     linear.bias = linear.biases.get();
     return linear;
@@ -145,7 +156,8 @@ void CudaTransformer::probe() {
 }
 
 std::int64_t CudaTransformer::weight_bytes() const {
-  const auto bytes = [](const Linear& l) { return std::int64_t{l.in} * l.out * kElementBytes; };
+  const auto element = static_cast<std::int64_t>(kernels::size_of(dtype_));
+  const auto bytes = [&](const Linear& l) { return std::int64_t{l.in} * l.out * element; };
   std::int64_t sum = bytes(lm_head_);
   for (const Layer& layer : layers_) {
     sum += bytes(layer.qkv) + bytes(layer.o) + bytes(layer.up) + bytes(layer.down);
@@ -157,8 +169,7 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
     : rows_(rows), draws_(draws) {
   const Transformer& shape = model.shape_;
   const auto buffer = [&](int height, int width) {
-    return DeviceBuffer<std::uint16_t>(
-        static_cast<std::size_t>(height) * static_cast<std::size_t>(width), "a step's activations");
+    return DeviceTensor(std::int64_t{height} * width, model.dtype_, "a step's activations");
   };
   hidden_ = buffer(rows, shape.hidden);
   normed_ = buffer(rows, shape.hidden);
@@ -201,44 +212,44 @@ void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const ke
   const int q_width = shape_.q_width();
   const std::int64_t stride = q_width + 2 * shape_.kv_width();
   const float scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim));
-  std::uint16_t* q = work.qkv_.get();
-  std::uint16_t* out = work.attended_.get();
+  const bool plain = dtype_ == DType::f32;
   if (rows.prompts > 0) {
-    kernels::cuda::prefill_attention(
-        kernels::PrefillAttentionArgs<Map>{.pool = pool,
-                                           .layer = layer,
-                                           .map = map,
-                                           .sequences = rows.prompts,
-                                           .heads = shape_.heads,
-                                           .q = q,
-                                           .q_stride = stride,
-                                           .out = out,
-                                           .out_stride = q_width,
-                                           .row_begin = rows.prefill_begin,
-                                           .map_row = rows.prefill_map,
-                                           .first = rows.prefill_first,
-                                           .scale = scale,
-                                           .dtype = dtype_},
-        rows.prompt_rows, stream, Dependent::yes);
+    const kernels::PrefillAttentionArgs<Map> prompts{.pool = pool,
+                                                     .layer = layer,
+                                                     .map = map,
+                                                     .sequences = rows.prompts,
+                                                     .heads = shape_.heads,
+                                                     .q = work.qkv_.get(),
+                                                     .q_stride = stride,
+                                                     .out = work.attended_.get(),
+                                                     .out_stride = q_width,
+                                                     .row_begin = rows.prefill_begin,
+                                                     .map_row = rows.prefill_map,
+                                                     .first = rows.prefill_first,
+                                                     .scale = scale,
+                                                     .dtype = dtype_};
+    plain ? kernels::cuda::attention_f32(prompts, rows.prompt_rows, stream)
+          : kernels::cuda::prefill_attention(prompts, rows.prompt_rows, stream, Dependent::yes);
   }
   if (rows.decodes > 0) {
     const std::int64_t skip = rows.prompt_rows;
-    kernels::cuda::decode_attention(
-        kernels::DecodeAttentionArgs<Map>{.pool = pool,
-                                          .layer = layer,
-                                          .map = map,
-                                          .rows = rows.decodes,
-                                          .heads = shape_.heads,
-                                          .q = q + skip * stride,
-                                          .q_stride = stride,
-                                          .out = out + skip * q_width,
-                                          .out_stride = q_width,
-                                          .map_row = rows.decode_map,
-                                          .length = rows.decode_length,
-                                          .stable_length = rows.decode_stable,
-                                          .scale = scale,
-                                          .dtype = dtype_},
-        work.schedule_, work.decode_workspace_.get(), stream, Dependent::yes);
+    const kernels::DecodeAttentionArgs<Map> decodes{.pool = pool,
+                                                    .layer = layer,
+                                                    .map = map,
+                                                    .rows = rows.decodes,
+                                                    .heads = shape_.heads,
+                                                    .q = work.qkv_.at(skip * stride),
+                                                    .q_stride = stride,
+                                                    .out = work.attended_.at(skip * q_width),
+                                                    .out_stride = q_width,
+                                                    .map_row = rows.decode_map,
+                                                    .length = rows.decode_length,
+                                                    .stable_length = rows.decode_stable,
+                                                    .scale = scale,
+                                                    .dtype = dtype_};
+    plain ? kernels::cuda::attention_f32(decodes, stream)
+          : kernels::cuda::decode_attention(decodes, work.schedule_, work.decode_workspace_.get(),
+                                            stream, Dependent::yes);
   }
 }
 
@@ -249,20 +260,19 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
   enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
               work.qkv_.get(), stride, stream);
-  std::uint16_t* q = work.qkv_.get();
-  std::uint16_t* k = q + shape_.q_width();
+  const std::int64_t k = shape_.q_width();
   enter(work.marks_, LaunchClass::rotate, stream);
   kernels::cuda::rotate_and_write({.kv = {.pool = pool,
                                           .layer = layer,
                                           .rows = rows.rows,
-                                          .k = k,
-                                          .v = k + shape_.kv_width(),
+                                          .k = work.qkv_.at(k),
+                                          .v = work.qkv_.at(k + shape_.kv_width()),
                                           .k_stride = stride,
                                           .v_stride = stride,
                                           .slots = rows.slot,
                                           .dtype = dtype_},
                                    .heads = shape_.heads,
-                                   .q = q,
+                                   .q = work.qkv_.get(),
                                    .q_stride = stride,
                                    .q_weight = own.q_norm.get(),
                                    .k_weight = own.k_norm.get(),
@@ -285,7 +295,7 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
 
 void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
                                 cudaStream_t stream) {
-  const std::uint16_t* activated = work.mlp_.get();
+  const void* activated = work.mlp_.get();
   enter(work.marks_, LaunchClass::linear, stream);
   if (shape_.gated) {
     linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
@@ -314,19 +324,18 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
                               const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
   KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
                "a step with more rows than its workspace");
-  std::uint16_t* x = work.hidden_.get();
+  void* x = work.hidden_.get();
   enter(work.marks_, LaunchClass::embedding, stream);
   feed_back(rows.token, rows.rows, drawn, stream);
-  const std::uint16_t* positions = position_embedding_.get();
+  const std::int64_t unused_positions = std::int64_t{kPositionOffset} * shape_.hidden;
   kernels::cuda::embedding(
       {.rows = rows.rows,
        .width = shape_.hidden,
        .token = rows.token,
        .table = token_embedding_.get(),
        .position = rows.position,
-       .position_table = positions == nullptr
-                             ? nullptr
-                             : positions + std::int64_t{kPositionOffset} * shape_.hidden,
+       .position_table =
+           shape_.learned_positions ? position_embedding_.at(unused_positions) : nullptr,
        .y = x,
        .y_stride = shape_.hidden,
        .dtype = dtype_},
@@ -346,7 +355,7 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
     mlp_block(layer, rows.rows, work, stream);
   }
   if (rows.draws == 0) return;
-  const std::uint16_t* last = x;
+  const void* last = x;
   if (rows.logits != nullptr) {
     enter(work.marks_, LaunchClass::embedding, stream);
     gather_rows(x, rows.logits, rows.draws, shape_.hidden, dtype_, work.last_.get(), stream);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/exec/cuda/device_rows.h"
+#include "core/exec/cuda/device_tensor.h"
 #include "core/exec/cuda/launch_marks.h"
 #include "core/exec/cuda/linear.h"
 #include "core/exec/model/transformer.h"
@@ -14,7 +15,8 @@
 
 namespace kvstow {
 
-// The weights on the device, f16 or bf16. One executor at a time.
+// The weights on the device. One executor at a time. f16 and bf16 are for work; f32 tells a wrong
+// model from rounding (plain attention, no tensor cores).
 class CudaTransformer {
  public:
   // Throws InputError where there is no device, or too little memory on it.
@@ -40,7 +42,7 @@ class CudaTransformer {
     int rows_;
     int draws_;
     LaunchMarks* marks_ = nullptr;
-    DeviceBuffer<std::uint16_t> hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
+    DeviceTensor hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
     DeviceBuffer<float> logits_;
     kernels::cuda::DecodeSchedule schedule_;
     DeviceBuffer<unsigned char> decode_workspace_;
@@ -58,16 +60,15 @@ class CudaTransformer {
 
  private:
   void probe();
-  using Tensor = DeviceBuffer<std::uint16_t>;
   struct OwnedLinear : Linear {
-    Tensor weights, biases;
+    DeviceTensor weights, biases;
   };
   struct Norm {
-    Tensor weight, bias;
+    DeviceTensor weight, bias;
   };
   struct Layer {
     Norm attention_norm, mlp_norm;
-    Tensor q_norm, k_norm;
+    DeviceTensor q_norm, k_norm;
     OwnedLinear qkv, o;
     OwnedLinear up;  // gate and up side by side where gated
     OwnedLinear down;
@@ -85,7 +86,7 @@ class CudaTransformer {
   Transformer shape_;
   kernels::DType dtype_;
   LinearRunner linear_;
-  Tensor token_embedding_, position_embedding_;
+  DeviceTensor token_embedding_, position_embedding_;
   DeviceBuffer<float> rope_cos_, rope_sin_;  // [max_positions, head_dim / 2]
   std::vector<Layer> layers_;
   Norm final_norm_;

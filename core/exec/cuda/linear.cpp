@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "core/exec/cuda/device_tensor.h"
 #include "core/exec/cuda/step_kernels.h"
 #include "kernels/cuda/cuda_check.h"
 
@@ -24,7 +25,7 @@ void check(cublasStatus_t status, const char* call, const std::string& shape = "
 }
 
 cudaDataType_t type_of(DType dtype) {
-  return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
+  return dtype == DType::f32 ? CUDA_R_32F : dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
 }
 
 }  // namespace
@@ -158,7 +159,7 @@ void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
                          std::int64_t y_stride, cudaStream_t stream) {
   Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
   if (ranges_.contains(shape)) return;
-  const std::size_t element = use == LinearUse::logits ? sizeof(float) : sizeof(std::uint16_t);
+  const std::size_t element = kernels::size_of(use == LinearUse::logits ? DType::f32 : dtype_);
   const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * element;
   constexpr int kRows[] = {1, 2, 8, 64, 256, 2048};
   constexpr std::size_t kLargest = std::size_t{512} << 20;  // of y; logits are probed at fewer rows
@@ -167,9 +168,9 @@ void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
     if (static_cast<std::size_t>(rows) * row_bytes <= kLargest) sizes.push_back(rows);
   }
   const auto most = static_cast<std::size_t>(sizes.back());
-  DeviceBuffer<std::uint16_t> x(most * static_cast<std::size_t>(x_stride), "probing");
+  const DeviceTensor x(static_cast<std::int64_t>(most) * x_stride, dtype_, "probing");
   DeviceBuffer<unsigned char> y(most * row_bytes, "probing");
-  fill_uniform_weights(x.get(), static_cast<std::int64_t>(x.size()), dtype_, 1, 0, 1, stream);
+  fill_uniform_weights(x.get(), x.elements(), dtype_, 1, 0, 1, stream);
   const auto rows_of = [&](Plan& plan, const cublasLtMatmulAlgo_t& algo) {
     KVSTOW_CUDA(cudaMemsetAsync(y.get(), 0, y.size(), stream));
     run(plan, algo, l, x.get(), y.get(), stream);

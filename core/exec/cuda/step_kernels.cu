@@ -2,14 +2,14 @@
 #include <cuda_fp16.h>
 
 #include "core/exec/cuda/step_kernels.h"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/elements_f32.cuh"
 #include "kernels/cuda/launch.h"
 
 namespace kvstow {
 namespace {
 
 using kernels::cuda::launch;
-using kernels::cuda::with_dtype;
+using kernels::cuda::with_any_dtype;
 
 constexpr int kThreads = 256;
 
@@ -89,7 +89,7 @@ void gather_rows(const void* x, const std::int32_t* row, int rows, int width, ke
 
 void fill_uniform_weights(void* to, std::int64_t count, kernels::DType dtype, std::uint64_t key,
                           double mean, double scale, cudaStream_t stream) {
-  with_dtype(dtype, "fill_uniform_weights", [&]<class T>() {
+  with_any_dtype(dtype, "fill_uniform_weights", [&]<class T>() {
     launch("fill_uniform_weights", uniform_kernel<T>, {.grid = 2048, .block = kThreads}, stream,
            static_cast<T*>(to), count, key, mean, scale);
   });
@@ -97,7 +97,7 @@ void fill_uniform_weights(void* to, std::int64_t count, kernels::DType dtype, st
 
 void convert_weights(const float* from, std::int64_t count, kernels::DType dtype, void* to,
                      cudaStream_t stream) {
-  with_dtype(dtype, "convert_weights", [&]<class T>() {
+  with_any_dtype(dtype, "convert_weights", [&]<class T>() {
     launch("convert_weights", convert_kernel<T>, {.grid = 2048, .block = kThreads}, stream, from,
            count, static_cast<T*>(to));
   });
