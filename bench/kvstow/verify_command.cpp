@@ -83,14 +83,18 @@ const Case& case_of(const ResolvedPoint& point, std::map<std::string, Case>& cas
   Case fresh;
   fresh.trace = requests_of(point);
   fresh.executors = executors_of(point);
+  constexpr std::size_t kManyRequests = 1000;  // too many to serve each of them alone
   const bool always = level_of(point) == Level::always;
+  const bool many = fresh.trace.size() > kManyRequests;
   fmt::print("{}: {} requests of {}, {}\n", point.model.name, fresh.trace.size(),
              point.labels.dataset,
-             always ? "each alone first (level 2: the same bits always)"
-                    : "the first system first (level 1: the same bits in the same steps)");
+             !always ? "the first system first (level 1: the same bits in the same steps)"
+             : many  ? "all in an ample pool first (level 2: the same bits always)"
+                     : "each alone first (level 2: the same bits always)");
   std::fflush(stdout);
-  fresh.reference = always ? run_alone(fresh.trace, fresh.executors)
-                           : run_arm(arm_of(point), fresh.trace, fresh.executors);
+  fresh.reference = !always ? run_arm(arm_of(point), fresh.trace, fresh.executors)
+                    : many  ? run_ample(fresh.trace, fresh.executors)
+                            : run_alone(fresh.trace, fresh.executors);
   return cases.emplace(key, std::move(fresh)).first->second;
 }
 

@@ -100,23 +100,38 @@ TokenHashes run_arm(const VerifyArm& arm, const std::vector<Request>& trace,
   return std::move(sink.hashes);
 }
 
+namespace {
+
+// A pool in which `sequences` of `total` tokens have room, with their beams' copies.
+VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
+  const Tokens slots = (total + Tokens(1)) * (2 * sequences);
+  return {.name = std::move(name),
+          .allocator = "contiguous-first-fit",
+          .pool = {.device_slots = slots, .block_tokens = Tokens(1), .max_sequence = total},
+          .scheduler = IterationConfig{.max_batched_tokens = slots,
+                                       .max_sequences = sequences,
+                                       .max_model_len = total,
+                                       .estimate = whole_output,
+                                       .share_prompt = false}};
+}
+
+}  // namespace
+
 TokenHashes run_alone(const std::vector<Request>& trace, const ExecutorFactory& make_executor) {
   CountingSink sink(trace.size());
   for (const Request& request : trace) {
-    const Tokens total = request.prompt + request.output;
-    const Tokens slots = (total + Tokens(1)) * (2 * request.decoding.width);
-    const VerifyArm arm{
-        .name = "alone",
-        .allocator = "contiguous-first-fit",
-        .pool = {.device_slots = slots, .block_tokens = Tokens(1), .max_sequence = total},
-        .scheduler = IterationConfig{.max_batched_tokens = slots,
-                                     .max_sequences = request.decoding.width,
-                                     .max_model_len = total,
-                                     .estimate = whole_output,
-                                     .share_prompt = false}};
+    const VerifyArm arm =
+        ample_arm("alone", request.prompt + request.output, request.decoding.width);
     serve(arm, std::span(&request, 1), make_executor, sink);
   }
   return std::move(sink.hashes);
+}
+
+TokenHashes run_ample(const std::vector<Request>& trace, const ExecutorFactory& make_executor) {
+  constexpr int kSequences = 64;
+  Tokens longest{0};
+  for (const Request& request : trace) longest = max(longest, request.prompt + request.output);
+  return run_arm(ample_arm("ample", longest, kSequences), trace, make_executor);
 }
 
 ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,

@@ -93,6 +93,11 @@ TEST(Identity, StaticBatches) {
   expect_identity(arm);
 }
 
+TEST(Identity, AnAmplePoolGivesWhatEachRequestGivesAlone) {
+  const Reference& r = every_decoding();
+  EXPECT_EQ(run_ample(r.trace, r.model), r.hashes);
+}
+
 TEST(Identity, TheNumberOfThreadsDoesNotMatter) {
   const Reference& r = every_decoding();
   const VerifyArm arm = iteration_arm("paged", "paged", 16, Preemption::recompute);
