@@ -25,7 +25,7 @@ struct ForwardRows {
 
   // The maps: extents (block_tokens 0) or block tables.
   std::vector<std::int64_t> first;  // [map rows]
-  std::vector<std::int32_t> table;  // [map rows, table_stride]
+  std::vector<std::int32_t> table;  // [map rows, table_stride], and what longer steps have left
   std::int64_t table_stride = 0;
   int block_tokens = 0;
   int map_rows = 0;

@@ -8,7 +8,7 @@ namespace kvstow {
 
 void ForwardRows::clear() {
   for (auto* list : {&token, &position, &prefill_map, &prefill_first, &decode_map, &decode_length,
-                     &decode_stable, &logits, &table}) {
+                     &decode_stable, &logits}) {
     list->clear();
   }
   slot.clear();
@@ -83,7 +83,7 @@ void StepRows::add_maps() {
   rows_.map_rows = static_cast<int>(members_.size());
   if (rows_.block_tokens > 0) {
     rows_.table_stride = ceil_div(longest.count(), rows_.block_tokens);
-    rows_.table.assign(members_.size() * static_cast<std::size_t>(rows_.table_stride), -1);
+    rows_.table.resize(members_.size() * static_cast<std::size_t>(rows_.table_stride));
   }
   std::int32_t* table = rows_.table.data();
   for (const Member& m : members_) {
@@ -95,12 +95,16 @@ void StepRows::add_maps() {
       rows_.first.push_back(m.view.first.index());
       continue;
     }
-    const std::int64_t blocks = ceil_div(end.count(), rows_.block_tokens);
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      const std::int64_t id = m.view.blocks[static_cast<std::size_t>(b)].index();
-      check_run(id * rows_.block_tokens, rows_.block_tokens);
+    const auto blocks = static_cast<std::size_t>(ceil_div(end.count(), rows_.block_tokens));
+    std::uint32_t largest = 0;
+    // A batch has tens of thousands of these: nothing else in this loop.
+    for (std::size_t b = 0; b < blocks; ++b) {
+      const std::uint32_t id = m.view.blocks[b].index();
       table[b] = static_cast<std::int32_t>(id);
+      largest = std::max(largest, id);
     }
+    check_run(std::int64_t{largest} * rows_.block_tokens, rows_.block_tokens);
+    std::fill(table + blocks, table + rows_.table_stride, -1);
     table += rows_.table_stride;
   }
 }
