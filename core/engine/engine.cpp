@@ -88,7 +88,8 @@ void Engine::launch() {
     const HostProfile::Range range(profile_, HostStage::schedule, submitted_);
     scheduler_.schedule(step);
   }
-  KVSTOW_CHECK(!step.groups.empty(), "the scheduler made no progress with requests in flight");
+  KVSTOW_CHECK(!step.groups.empty() || step.preemptions > 0,
+               "the scheduler made no progress with requests in flight");
   flight.paused.clear();
   for (SequenceGroup* group : scheduler_.preempted()) {
     if (!group->paused) flight.paused.push_back(group);

@@ -73,7 +73,7 @@ void IterationScheduler::grow_running(Step& step) {
     } else {
       SequenceGroup& victim = *running_.back();  // the latest arrival; at worst the group itself
       running_.pop_back();
-      preempt(victim, step);
+      preempt(victim, how_to_preempt(victim), step);
     }
   }
   step.totals.decode_tokens += Tokens(running_sequences_);
@@ -81,16 +81,17 @@ void IterationScheduler::grow_running(Step& step) {
   step.totals.prefix_read += prefix_read;
 }
 
-bool IterationScheduler::swaps(const SequenceGroup& group) const {
-  return config_.preemption == Preemption::swap || group.width() > 1;
+Preemption IterationScheduler::how_to_preempt(const SequenceGroup& group) const {
+  return group.width() > 1 ? Preemption::swap : config_.preemption;
 }
 
-void IterationScheduler::preempt(SequenceGroup& group, Step& step) {
+void IterationScheduler::preempt(SequenceGroup& group, Preemption how, Step& step) {
   running_sequences_ -= group.width();
   ++group.preemptions;
   group.tail = {};
   preempted_.push_back(&group);
-  if (swaps(group) && allocator_.swap_out(group.sequences, step.plan) == AllocStatus::ok) {
+  if (how == Preemption::swap &&
+      allocator_.swap_out(group.sequences, step.plan) == AllocStatus::ok) {
     swapped_out_ = true;
     insert_by_arrival(swapped_, &group);
     return;
@@ -112,10 +113,15 @@ void IterationScheduler::swap_in(Step& step) {
     if (running + group.width() > config_.max_sequences) break;
     if (allocator_.swap_in(group.sequences, config_.keep_free, step.plan) != AllocStatus::ok) break;
     swapped_.pop_front();
-    const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
-    KVSTOW_CHECK(grown == AllocStatus::ok, "a swapped-in group must have room for its next token");
-    insert_by_arrival(running_, &group);
     running_sequences_ += group.width();
+    const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
+    if (grown != AllocStatus::ok) {
+      // An extent that came back where it cannot be extended, and might again: admitted anew it
+      // gets room for its next token, too.
+      preempt(group, group.width() > 1 ? Preemption::swap : Preemption::recompute, step);
+      break;
+    }
+    insert_by_arrival(running_, &group);
     step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
     ++group.length;
     step.totals.decode_tokens += Tokens(group.width());

@@ -63,10 +63,10 @@ class IterationScheduler final : public Scheduler {
   void grow_running(Step&);
   void swap_in(Step&);
   void admit_waiting(Step&);
-  void preempt(SequenceGroup&, Step&);
+  void preempt(SequenceGroup&, Preemption how, Step&);
   [[nodiscard]] AdmitRequest request_for(const SequenceGroup&) const;
   void share_prefix(const Request&, AdmitRequest&, Step&);
-  [[nodiscard]] bool swaps(const SequenceGroup&) const;
+  [[nodiscard]] Preemption how_to_preempt(const SequenceGroup&) const;
   [[nodiscard]] const SequenceGroup* prefix_holder(const Request&, Tokens length, Step&);
 
   IterationConfig config_;

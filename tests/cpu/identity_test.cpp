@@ -58,6 +58,17 @@ TEST(Identity, EveryAllocatorWhenItsReservationsAreTooSmall) {
   }
 }
 
+// A swapped extent may come back where it cannot grow by its next token.
+TEST(Identity, EveryAllocatorSwappingReservationsThatAreTooSmall) {
+  for (const AllocatorEntry& entry : allocator_registry()) {
+    const std::string name(entry.name);
+    VerifyArm arm = iteration_arm(name, name, 16, Preemption::swap);
+    std::get<IterationConfig>(arm.scheduler).estimate = estimate_low;
+    const ArmVerdict verdict = expect_identity(arm, single_sequences());
+    EXPECT_GT(verdict.swapped, Tokens(0)) << name;
+  }
+}
+
 TEST(Identity, Swaps) {
   for (const bool groups : {true, false}) {
     const ArmVerdict verdict =
