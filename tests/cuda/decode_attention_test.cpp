@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "core/rng.h"
 #include "tests/cuda/decode_case.h"
@@ -55,8 +54,7 @@ class DecodeAttention : public ::testing::Test {
 };
 
 int shapes() {
-  const char* text = std::getenv("KVSTOW_TEST_SHAPES");
-  return text ? std::atoi(text) : 100;
+  return testing::from_environment("KVSTOW_TEST_SHAPES", 100);
 }
 
 TEST_F(DecodeAttention, AgreesWithDoublePrecisionOnRandomShapes) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <numeric>
 #include <string>
 
@@ -194,8 +193,7 @@ class PrefillAttention : public ::testing::Test {
 };
 
 int shapes() {
-  const char* text = std::getenv("KVSTOW_TEST_SHAPES");
-  return text ? std::atoi(text) : 60;
+  return testing::from_environment("KVSTOW_TEST_SHAPES", 60);
 }
 
 TEST_F(PrefillAttention, AgreesWithDoublePrecisionOnRandomShapes) {
