@@ -51,6 +51,15 @@ class BadInputTest(CommandTest):
             "x.yaml:4: duration_s: '20 min' is not a number (units stand in the key)",
         )
 
+    def test_what_only_a_gpu_can_show(self):
+        for setting in ("attribution: true", "profile_steps: [20, 40]"):
+            name = setting.split(":")[0]
+            self.expect(with_line(setting), f"x.yaml:7: {name}: wants executor cuda")
+        self.expect(
+            with_line("profile_steps: [20]"),
+            "x.yaml:7: profile_steps: two step numbers are wanted: [from, to]",
+        )
+
     def test_a_model_that_cannot_be_computed(self):
         self.expect(
             with_line("executor: cpu"),
