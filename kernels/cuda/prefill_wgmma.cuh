@@ -43,18 +43,15 @@ class WgmmaConsumer {
 
   __device__ void run() {
     if (group_ == 1) pass_turn();
-    int item = 0;
-    QueryTile tile = await_queries(item);
-    if (tile.rows >= 0) {
-      float s[kScores];
-      await(s_.k_full, use_);
-      take_turn();
-      scores(s, 0, use_);
-      pass_turn();
-      wgmma::wait<0>();
-      wgmma::pin(s);
-      release(s_.k_empty, use_);
-      for (; tile.rows >= 0; ++item) tile = attend(s, tile, item);
+    for (int item = 0;; ++item) {
+      const int buffer = item % 2;
+      ptx::barrier_wait(ptx::shared_address(&s_.q_full[buffer]), item / 2 % 2);
+      const QueryTile tile = s_.tile[buffer];
+      if (uniform(tile.rows) < 0) break;
+      attend(tile, buffer);
+      write(tile, s_.head[buffer], buffer);
+      wgmma::fence_shared();  // before the copy engine writes there
+      release(&s_.q_empty[buffer]);
     }
     if (group_ == 0) take_turn();
   }
@@ -63,63 +60,57 @@ class WgmmaConsumer {
   // The same in all lanes, and known to be.
   __device__ static int uniform(int x) { return __shfl_sync(0xffffffffu, x, 0); }
 
-  __device__ QueryTile await_queries(int item) const {
-    ptx::barrier_wait(ptx::shared_address(&s_.q_full[item % 2]), item / 2 % 2);
-    QueryTile tile = s_.tile[item % 2];
-    tile.rows = uniform(tile.rows);
-    tile.position = uniform(tile.position);
-    return tile;
-  }
-
-  // An item whose first scores are there; leaves those of the next one there, and returns its tile.
-  __device__ QueryTile attend(float (&s)[kScores], const QueryTile& tile, int item) {
-    const int first = tile.position + group_ * 64;
-    const int steps = steps_of(tile, Tile::kTokens);
+  __device__ void attend(const QueryTile& tile, int buffer) {
+    const int first = uniform(tile.position) + group_ * 64;
+    const int steps = uniform(steps_of(tile, Tile::kTokens));
     const int own = ::min(steps, (first + 63) / Tile::kTokens + 1);
     maximum_[0] = maximum_[1] = -INFINITY;
     sum_[0] = sum_[1] = 0;
 #pragma unroll
     for (int i = 0; i < kOut; ++i) o[i] = 0;
-    if (first < Tile::kTokens - 1) mask(s, 0, first);
-    float factor[2];
-    softmax(s, factor);
-    probabilities(s);
-    for (int t = 1; t < own; ++t) step(s, t, first, item % 2);
 
-    const QueryTile next = await_queries(item + 1);
-    if (own < steps) {  // a tile that only the other warpgroup sees
-      await(s_.k_full, use_ + 1);
-      take_turn();
-      pass_turn();
-      release(s_.k_empty, use_ + 1);
-    }
-    const int next_use = use_ + 1 + steps - own;
-    if (next.rows >= 0) await(s_.k_full, next_use);
+    first_step(first, buffer);
+    for (int t = 1; t < own; ++t) step(t, first, buffer);
     await(s_.v_full, use_);
     const int end = tile.kv_length - (own - 1) * Tile::kTokens;
     if (end < Tile::kTokens) clear_values(use_, end);
-    take_turn();
-    scores(s, (item + 1) % 2, next_use);  // of anything, where there is no next item
+    wgmma::pin(p);
+    wgmma::pin(o);
     values(use_);
+    wgmma::wait<0>();
+    wgmma::pin(o);
+    release(s_.v_empty, use_);
+    ++use_;
+    for (int t = own; t < steps; ++t) {  // the other warpgroup's alone
+      await(s_.k_full, use_);
+      take_turn();
+      pass_turn();
+      release(s_.k_empty, use_);
+      await(s_.v_full, use_);
+      release(s_.v_empty, use_);
+      ++use_;
+    }
+  }
+
+  // Scores and probabilities of tile 0.
+  __device__ void first_step(int first, int buffer) {
+    float s[kScores];
+    await(s_.k_full, use_);
+    take_turn();
+    scores(s, buffer, use_);
     pass_turn();
     wgmma::wait<0>();
     wgmma::pin(s);
-    wgmma::pin(o);
-    release(s_.v_empty, use_);
-    if (next.rows >= 0) release(s_.k_empty, next_use);
-    if (own < steps) {
-      await(s_.v_full, use_ + 1);
-      release(s_.v_empty, use_ + 1);
-    }
-    use_ = next_use;
-    write(tile, s_.head[item % 2], item % 2);
-    wgmma::fence_shared();  // before the copy engine writes there
-    release(&s_.q_empty[item % 2]);
-    return next;
+    release(s_.k_empty, use_);
+    float factor[2];
+    if (first < Tile::kTokens - 1) mask(s, 0, first);
+    softmax(s, factor);
+    probabilities(s);
   }
 
   // Scores and probabilities of tile t, the products of tile t - 1 with V.
-  __device__ void step(float (&s)[kScores], int t, int first, int buffer) {
+  __device__ void step(int t, int first, int buffer) {
+    float s[kScores];
     await(s_.k_full, use_ + 1);
     take_turn();
     scores(s, buffer, use_ + 1);

@@ -46,14 +46,9 @@ class WgmmaLoader {
       int index = 0;
       work.find(item, index, head_);
       const QueryTile tile = QueryTile::find(a_, index, Tile::kRows);
-      const auto claim = [&] {
-        if (thread_ == 0) s_.next[i % 2] = blocks + atomicAdd(&counter.next, 1);
-      };
-      if (tile.rows > 0) {
-        load_item(tile, claim);
-      } else {
-        claim();
-      }
+      if (tile.rows > 0) load_item(tile);
+      // Asked for no earlier than this: the blocks that are through first get the longest items.
+      if (thread_ == 0) s_.next[i % 2] = blocks + atomicAdd(&counter.next, 1);
       ptx::named_barrier(5, kWarps * 32);
       item = s_.next[i % 2];
     }
@@ -64,10 +59,7 @@ class WgmmaLoader {
   }
 
  private:
-  // The next item is claimed before the last tile, no earlier: the blocks that are through first
-  // get the longest items.
-  template <class Claim>
-  __device__ void load_item(const QueryTile& tile, const Claim& claim) {
+  __device__ void load_item(const QueryTile& tile) {
     kv_head_ = head_ / (a_.heads / a_.pool.layout.kv_heads);
     row_ = a_.map_row[tile.sequence];
     length_ = tile.kv_length;
@@ -76,7 +68,6 @@ class WgmmaLoader {
     std::int32_t last = -1;
     std::int32_t slot = find_slot(0);
     for (int t = 0; t < steps; ++t, ++use_) {
-      if (t == steps - 1) claim();
       load<0>(slot, use_);
       if (t > 0) load<1>(last, use_ - 1);
       last = slot;
