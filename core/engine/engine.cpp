@@ -22,12 +22,13 @@ Engine::Engine(const EngineParts& parts)
 void Engine::run() {
   next_ = trace_.next();
   while ((next_ || requests_in_flight_ > 0) && clock_.now() < stop_at_) {
-    if (requests_in_flight_ == 0) {
-      while (settled_ < submitted_) settle();
-      clock_.wait_until(next_->arrival);
-    }
     take_arrivals();
-    if (requests_in_flight_ > 0) launch();
+    if (requests_in_flight_ > 0) {
+      launch();
+    } else if (next_) {
+      while (settled_ < submitted_) settle();
+      clock_.wait_until(std::min(next_->arrival, stop_at_));
+    }
   }
   while (settled_ < submitted_) settle();
   if (next_ || requests_in_flight_ > 0) return;  // stopped

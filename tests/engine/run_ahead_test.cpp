@@ -78,5 +78,17 @@ TEST(RunAhead, AStoppedRunReportsWhatHasFinished) {
   EXPECT_EQ(played.sink.requests[0].id, RequestId(0));
 }
 
+TEST(RunAhead, NoStepBeginsForAnArrivalAfterTheStop) {
+  for (const int depth : {1, 2}) {
+    Laboratory laboratory;
+    laboratory.depth = depth;
+    laboratory.stop_at = 3;
+    const Played played =
+        laboratory.play({{.prompt = 3, .output = 2}, {.arrival = 10, .prompt = 3, .output = 2}});
+    EXPECT_THAT(played.lines, testing::ElementsAre("A0+3", "A3"));
+    EXPECT_EQ(played.sink.requests.size(), 1U);
+  }
+}
+
 }  // namespace
 }  // namespace kvstow
