@@ -38,6 +38,16 @@ int table_block_tokens(const std::string& allocator, const PoolConfig& pool) {
   return static_cast<int>(sample->view(seq).block_tokens.count());
 }
 
+// The scheduler's cap counts running groups (the artifact's rule), and lets one in where its own
+// sequences and the groups already there do not exceed it. Each group holds a slot or more.
+int most_sequences(std::int64_t cap, int widest, Tokens slots) {
+  std::int64_t sum = 0;
+  for (std::int64_t groups = 0; groups < std::min(cap, slots.count()); ++groups) {
+    sum += std::min<std::int64_t>(widest, cap - groups);
+  }
+  return static_cast<int>(sum);
+}
+
 // Below, capturing costs more than it saves: a request served alone, as verify's reference is.
 constexpr int kFewSequences = 4;
 // Above, a step is long enough to be launched kernel by kernel.
@@ -58,12 +68,12 @@ DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
   DeviceNeeds needs{.block_tokens = table_block_tokens(allocator, pool)};
   if (const auto* batch = std::get_if<StaticBatchConfig>(&scheduler)) {
     needs.max_sequences = static_cast<int>(batch->batch_size) * widest;
-    needs.max_step_rows = needs.max_sequences * static_cast<int>(pool.max_sequence.count());
+    // Members share nothing: every row has a slot of its own.
+    needs.max_step_rows = static_cast<int>(
+        std::min(pool.max_sequence * needs.max_sequences, pool.device_slots).count());
   } else {
     const auto& config = std::get<IterationConfig>(scheduler);
-    // The cap counts running groups (the artifact's rule), each of which may be of the widest kind.
-    needs.max_sequences =
-        static_cast<int>(std::min(config.max_sequences * widest, pool.device_slots.count()));
+    needs.max_sequences = most_sequences(config.max_sequences, widest, pool.device_slots);
     needs.max_step_rows = static_cast<int>(config.max_batched_tokens.count()) + needs.max_sequences;
   }
   return needs;

@@ -93,6 +93,13 @@ void check_computable(const ResolvedPoint& point) {
                     "and 256, not {}",
                     model.name, shape.head_dim));
   }
+  constexpr int kLargestVocab = 262144;
+  if (gpu && (shape.vocab % 8 != 0 || shape.vocab > kLargestVocab)) {
+    throw InputError(
+        fmt::format("model {}: executor cuda draws from a vocabulary of a multiple of 8, at most "
+                    "{}, not {}",
+                    model.name, kLargestVocab, shape.vocab));
+  }
   if (!gpu) check_memory(point, shape);
 }
 

@@ -191,11 +191,11 @@ LengthEstimate length_estimate(EstimateKind kind) {
 
 RunResult run_point(const ResolvedPoint& point) {
   RunResult result;
-  const auto begin = std::chrono::steady_clock::now();
-  const double cpu_begin = thread_cpu_s();
   static std::mutex device;  // one run at a time has it
   std::unique_lock lock(device, std::defer_lock);
   if (point.executor == "cuda") lock.lock();
+  const auto begin = std::chrono::steady_clock::now();
+  const double cpu_begin = thread_cpu_s();
   StepTimes times;
   if (point.kind == PointKind::serve) {
     times = serve(point, result);

@@ -18,7 +18,7 @@ enum class HostStage : std::uint8_t {
   submit,
   wait,
   settle,
-  // domain allocator; payload: tokens
+  // domain allocator; payload: tokens for admit and grow, otherwise sequences
   admit,
   grow,
   reorder,

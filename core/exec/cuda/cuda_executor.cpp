@@ -58,11 +58,12 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
   const std::int64_t stride = table_stride(model_->shape(), config.block_tokens);
   work_ = std::make_unique<CudaTransformer::Workspace>(*model_, config.max_step_rows,
                                                        config.max_sequences);
+  const auto draws = static_cast<std::size_t>(padded_batch(config.max_sequences));
   for (std::size_t parity = 0; parity < kDepth; ++parity) {
     upload_[parity] = std::make_unique<RowsUpload>(config.max_step_rows, stride);
     Flight& flight = flights_[parity];
-    flight.token = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
-    flight.logprob = {static_cast<std::size_t>(config.max_sequences), "the drawn tokens"};
+    flight.token = {draws, "the drawn tokens"};
+    flight.logprob = {draws, "the drawn tokens"};
   }
   timings_.reserve(kRememberedSteps);
   if (config.max_graph_rows > 0) capture_graphs();

@@ -20,8 +20,8 @@ constexpr int kCandidates = 8;
 
 void check(cublasStatus_t status, const char* call, const std::string& shape = "") {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw std::runtime_error(std::string(call) + (shape.empty() ? "" : " [" + shape + "]") + ": " +
-                           cublasLtGetStatusString(status));
+  throw kernels::cuda::CudaError(std::string(call) + (shape.empty() ? "" : " [" + shape + "]") +
+                                 ": " + cublasLtGetStatusString(status));
 }
 
 cudaDataType_t type_of(DType dtype) {

@@ -40,6 +40,9 @@ PlanRunner::PlanRunner(const KvLayout& device, const KvLayout& host, bool poison
   const auto slot_bytes = static_cast<std::size_t>(slot_bytes_of_all_layers(host));
   host_data_ = {static_cast<std::size_t>(host.elements()), "the host's KV pool"};
   host_ = {host_data_.get(), host};
+  if (poison) {
+    std::fill_n(host_data_.get(), host_data_.size(), static_cast<std::uint16_t>(-1));  // NaN
+  }
   staging_.slots = std::min<std::int64_t>(
       host.slots, static_cast<std::int64_t>(std::max<std::size_t>(kStagingBytes / slot_bytes, 1)));
   staging_data_ = {static_cast<std::size_t>(staging_.slots) * slot_bytes / sizeof(std::uint16_t),
@@ -123,6 +126,7 @@ void PlanRunner::poison_freed(const MemOp& op, cudaStream_t compute) {
   }
   const Extent freed = extent(op.src, op.length);
   const bool swapping = meets(quarantine_, freed) || meets(arriving_, freed);
+  if (swapping) quarantine_.push_back(freed);  // more of it than what was swapped
   const std::size_t slot_bytes =
       static_cast<std::size_t>(pool_.layout.slot_stride()) * sizeof(std::uint16_t);
   auto* at = static_cast<unsigned char*>(pool_.data) +
