@@ -92,13 +92,13 @@ int run(int argc, char** argv) {
   report->add_option("DIR", directory, "Results directory of `run`")->required();
   report->callback([&] { code = analysis_command("report.py", {directory}); });
 
-  CLI::App* const identity = app.add_subcommand(
-      "verify", "Prove the memory managers: the same tokens under every system (executor cpu)");
+  CLI::App* const identity =
+      app.add_subcommand("verify", "Prove the memory managers: the same tokens under every system");
   identity->add_option("FILE", file, "Experiment file or name")->required();
   identity->footer(
-      "Serves the experiment's first trace for real under every system, and compares each "
-      "request's\n"
-      "tokens with those of the request run alone. Exit code 1 where one differs.");
+      "Serves the experiment's first trace for real (executor cpu or cuda; simulated: cpu) under\n"
+      "every system, and compares each request's tokens with those of a reference that it names.\n"
+      "Exit code 1 where one differs.");
   identity->callback([&] { code = verify_command(file); });
 
   LogitsArguments logits_arguments;

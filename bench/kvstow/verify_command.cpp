@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -39,13 +40,16 @@ std::vector<Request> requests_of(const ResolvedPoint& point) {
   return trace;
 }
 
-// Sequences of one request; only the size of a static batch's buffers depends on it.
-constexpr int kWidest = 8;
+int widest(const std::vector<Request>& trace) {
+  int width = 1;
+  for (const Request& request : trace) width = std::max(width, request.decoding.width);
+  return width;
+}
 
-ExecutorFactory executors_of(const ResolvedPoint& point) {
+ExecutorFactory executors_of(const ResolvedPoint& point, const std::vector<Request>& trace) {
   if (point.executor == "cuda") {
-    return [point](const VerifyArm& arm, const KvAllocator& allocator) {
-      DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
+    return [point, width = widest(trace)](const VerifyArm& arm, const KvAllocator& allocator) {
+      DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, width);
       needs.poison = true;
       return make_cuda_executor(point, allocator, needs);
     };
@@ -82,7 +86,7 @@ const Case& case_of(const ResolvedPoint& point, std::map<std::string, Case>& cas
   if (found != cases.end()) return found->second;
   Case fresh;
   fresh.trace = requests_of(point);
-  fresh.executors = executors_of(point);
+  fresh.executors = executors_of(point, fresh.trace);
   constexpr std::size_t kManyRequests = 1000;  // too many to serve each of them alone
   const bool always = level_of(point) == Level::always;
   const bool many = fresh.trace.size() > kManyRequests;
