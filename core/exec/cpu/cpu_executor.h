@@ -39,11 +39,6 @@ class CpuExecutor final : public Executor {
 
   [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override { return histories_.hash(seq); }
 
-  // The output tokens drawn for a sequence so far.
-  [[nodiscard]] const std::vector<std::int32_t>& tokens(SeqId seq) const {
-    return histories_.tokens(seq);
-  }
-
  private:
   void run_plan(const MemPlan&);
   void draw(std::span<const float> logits);

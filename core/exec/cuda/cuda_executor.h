@@ -62,10 +62,6 @@ class CudaExecutor final : public Executor {
   [[nodiscard]] int depth() const override { return kDepth; }
   [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override { return histories_.hash(seq); }
 
-  // The output tokens drawn for a sequence so far.
-  [[nodiscard]] const std::vector<std::int32_t>& tokens(SeqId seq) const {
-    return histories_.tokens(seq);
-  }
   // Of every step that was waited for.
   [[nodiscard]] const std::vector<StepTiming>& timings() {
     read_times();

@@ -155,16 +155,6 @@ void CudaTransformer::probe() {
   linear_.probe(lm_head_, LinearUse::logits, shape_.hidden, shape_.vocab, stream);
 }
 
-std::int64_t CudaTransformer::weight_bytes() const {
-  const auto element = static_cast<std::int64_t>(kernels::size_of(dtype_));
-  const auto bytes = [&](const Linear& l) { return std::int64_t{l.in} * l.out * element; };
-  std::int64_t sum = bytes(lm_head_);
-  for (const Layer& layer : layers_) {
-    sum += bytes(layer.qkv) + bytes(layer.o) + bytes(layer.up) + bytes(layer.down);
-  }
-  return sum;
-}
-
 CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, int draws)
     : rows_(rows), draws_(draws) {
   const Transformer& shape = model.shape_;

@@ -24,7 +24,6 @@ class CudaTransformer {
 
   [[nodiscard]] const Transformer& shape() const { return shape_; }
   [[nodiscard]] kernels::DType dtype() const { return dtype_; }
-  [[nodiscard]] std::int64_t weight_bytes() const;  // read by one decode step
 
   // Buffers of a forward pass over up to `rows` rows, of which `draws` have logits.
   class Workspace {

@@ -86,12 +86,15 @@ void PlanRunner::run(const MemPlan& plan, cudaStream_t compute) {
 }
 
 void PlanRunner::run_copies(std::span<const MemOp> copies, cudaStream_t compute) {
-  const bool meet = std::any_of(copies.begin(), copies.end(), [&](const MemOp& op) {
-    const Extent to = extent(op.dst, op.length);
-    return meets(arriving_, extent(op.src, op.length)) || meets(arriving_, to) ||
-           meets(quarantine_, to);
+  const bool arriving = std::any_of(copies.begin(), copies.end(), [&](const MemOp& op) {
+    return meets(arriving_, extent(op.src, op.length)) ||
+           meets(arriving_, extent(op.dst, op.length));
   });
-  if (meet) wait_for_swaps(compute);
+  const bool reused = std::any_of(copies.begin(), copies.end(), [&](const MemOp& op) {
+    return meets(quarantine_, extent(op.dst, op.length));
+  });
+  if (arriving) wait_for_swaps(compute);
+  if (reused) end_quarantine(compute);
   kernels::cuda::run_mem_plan(kernels::cuda::level_plan(copies), pool_, host_, staging_, compute);
 }
 
@@ -138,21 +141,24 @@ void PlanRunner::poison_freed(const MemOp& op, cudaStream_t compute) {
 }
 
 void PlanRunner::wait_for_swaps(cudaStream_t compute) {
-  if (dropped_ != Edge::swap_out_before_reuse) {
-    KVSTOW_CUDA(cudaEventRecord(swaps_at_, swaps_));
-    KVSTOW_CUDA(cudaStreamWaitEvent(compute, swaps_at_));
-  }
+  KVSTOW_CUDA(cudaEventRecord(swaps_at_, swaps_));
+  KVSTOW_CUDA(cudaStreamWaitEvent(compute, swaps_at_));
   quarantine_.clear();
   arriving_.clear();
 }
 
+void PlanRunner::end_quarantine(cudaStream_t compute) {
+  if (dropped_ == Edge::swap_out_before_reuse) return quarantine_.clear();
+  wait_for_swaps(compute);
+}
+
 void PlanRunner::before_writing(std::span<const std::int64_t> slots, cudaStream_t compute) {
   if (quarantine_.empty()) return;
-  if (cudaStreamQuery(swaps_) == cudaSuccess) return wait_for_swaps(compute);  // at no price
+  if (cudaStreamQuery(swaps_) == cudaSuccess) return end_quarantine(compute);  // at no price
   const bool meet = std::any_of(slots.begin(), slots.end(), [&](std::int64_t slot) {
     return slot >= 0 && meets(quarantine_, {slot, slot + 1});
   });
-  if (meet) wait_for_swaps(compute);
+  if (meet) end_quarantine(compute);
 }
 
 }  // namespace kvstow

@@ -62,6 +62,7 @@ class PlanRunner {
   void run_swaps(std::span<const MemOp>, cudaStream_t compute);
   void poison_freed(const MemOp&, cudaStream_t compute);
   void wait_for_swaps(cudaStream_t compute);
+  void end_quarantine(cudaStream_t compute);  // because the slots are about to be written
   [[nodiscard]] static Extent extent(Slot first, Tokens length);
   [[nodiscard]] static bool meets(const Extents&, const Extent&);
 
