@@ -108,6 +108,7 @@ std::string outcome(const ArmVerdict& verdict) {
     return fmt::format("{} of {} requests DIFFER, the first is request {}", verdict.different,
                        verdict.compared, verdict.first_different.index());
   }
+  if (verdict.compared == 0) return "NOTHING COMPARED: every request was rejected";
   return fmt::format("{} requests identical", verdict.compared) +
          (verdict.rejected > 0 ? fmt::format(", {} rejected", verdict.rejected) : "");
 }
@@ -129,6 +130,11 @@ int verify_command(const std::string& file) {
     if (!seen.insert(config_json(point).dump()).second) continue;
     const VerifyArm arm = arm_of(point);
     const ArmVerdict verdict = verify_arm(arm, which.trace, which.executors, which.reference);
+    if (level_of(point) == Level::same_steps && verdict.preemptions > 0) {
+      throw InputError(fmt::format(
+          "{}: {} preempted: level 1 needs a pool so large that no system does (pool_bytes)",
+          experiment.file, arm.name));
+    }
     broken += !verdict.ok();
     fmt::print("  {:<44} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n",
                arm.name, outcome(verdict), verdict.preemptions, verdict.recomputed.count(),

@@ -68,7 +68,7 @@ struct ArmVerdict {
   Tokens swapped{0};     // out and in
   Tokens copied{0};      // device to device
 
-  [[nodiscard]] bool ok() const { return different == 0 && error.empty(); }
+  [[nodiscard]] bool ok() const { return compared > 0 && different == 0 && error.empty(); }
 };
 
 [[nodiscard]] ArmVerdict verify_arm(const VerifyArm&, const std::vector<Request>& trace,
