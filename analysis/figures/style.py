@@ -93,8 +93,10 @@ def line_key(systems, with_paper=True):
 def finish(figure, handles, **layout):
     """Lays the panels out under a legend of one row, or as many as the width needs."""
     width, height = figure.get_size_inches()
-    inches = sum(0.42 + 0.068 * len(handle.get_label()) for handle in handles)
-    rows = math.ceil(inches / width)
+    entries = [0.42 + 0.068 * len(handle.get_label()) for handle in handles]  # inches
+    rows = 1  # of columns that are each as wide as their longest entry
+    while sum(max(entries[i : i + rows]) for i in range(0, len(entries), rows)) > width:
+        rows += 1
     figure.legend(
         handles=handles,
         loc="upper center",
