@@ -12,6 +12,16 @@ bool arrived_before(const SequenceGroup* a, const SequenceGroup* b) {
   return a->request.id < b->request.id;
 }
 
+// One more token of a group that has room for it; what it reads goes into `sums`.
+void decode(SequenceGroup& group, Step& step, StepTotals& sums) {
+  step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
+  ++group.length;
+  const std::int64_t width = group.width();
+  sums.decode_tokens += Tokens(width);
+  sums.kv_read += group.length * width;
+  sums.prefix_read += group.shared_prefix * width;
+}
+
 template <class Queue>
 void insert_by_arrival(Queue& queue, SequenceGroup* group) {
   queue.insert(std::upper_bound(queue.begin(), queue.end(), group, arrived_before), group);
@@ -58,17 +68,12 @@ void IterationScheduler::schedule(Step& step) {
 }
 
 void IterationScheduler::grow_running(Step& step) {
-  Tokens kv_read{0};  // sums in registers: this loop is the hot path of a simulated run
-  Tokens prefix_read{0};
+  StepTotals sums;  // in registers: this loop is the hot path of a simulated run
   for (std::size_t i = 0; i < running_.size();) {
     SequenceGroup& group = *running_[i];
-    const Tokens length = group.length + Tokens(1);
-    if (allocator_.grow(group.sequences, length, step.plan) == AllocStatus::ok) [[likely]] {
-      const std::int64_t width = group.width();
-      step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
-      group.length = length;
-      kv_read += length * width;
-      prefix_read += group.shared_prefix * width;
+    const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
+    if (grown == AllocStatus::ok) [[likely]] {
+      decode(group, step, sums);
       ++i;
     } else {
       SequenceGroup& victim = *running_.back();  // the latest arrival; at worst the group itself
@@ -76,9 +81,9 @@ void IterationScheduler::grow_running(Step& step) {
       preempt(victim, how_to_preempt(victim), step);
     }
   }
-  step.totals.decode_tokens += Tokens(running_sequences_);
-  step.totals.kv_read += kv_read;
-  step.totals.prefix_read += prefix_read;
+  step.totals.decode_tokens += sums.decode_tokens;
+  step.totals.kv_read += sums.kv_read;
+  step.totals.prefix_read += sums.prefix_read;
 }
 
 Preemption IterationScheduler::how_to_preempt(const SequenceGroup& group) const {
@@ -122,11 +127,7 @@ void IterationScheduler::swap_in(Step& step) {
       break;
     }
     insert_by_arrival(running_, &group);
-    step.groups.push_back({&group.request, group.sequences, group.length, Tokens(1), false});
-    ++group.length;
-    step.totals.decode_tokens += Tokens(group.width());
-    step.totals.kv_read += group.length * group.width();
-    step.totals.prefix_read += group.shared_prefix * group.width();
+    decode(group, step, step.totals);
   }
 }
 
