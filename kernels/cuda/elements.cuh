@@ -45,6 +45,26 @@ void with_dtype(DType dtype, const char* kernel, const Body& body) {
   throw std::invalid_argument(std::string(kernel) + ": dtype f32 has no body on the GPU");
 }
 
+// body.operator()<kDim>() for the head dimension of an attention kernel.
+template <class Body>
+void with_head_dim(int head_dim, const char* kernel, const Body& body) {
+  switch (head_dim) {
+    case 64:
+      return body.template operator()<64>();
+    case 80:
+      return body.template operator()<80>();
+    case 96:
+      return body.template operator()<96>();
+    case 128:
+      return body.template operator()<128>();
+    case 256:
+      return body.template operator()<256>();
+    default:
+      throw std::invalid_argument(std::string(kernel) + ": head_dim " + std::to_string(head_dim) +
+                                  " has no body (64, 80, 96, 128, 256)");
+  }
+}
+
 // Vectors of 16 bytes are what every kernel here reads and writes.
 inline void require(bool condition, const char* kernel, const char* what) {
   if (!condition) throw std::invalid_argument(std::string(kernel) + ": " + what);

@@ -20,12 +20,6 @@ Seconds now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-Seconds seconds_between(const Event& from, const Event& to) {
-  float ms = 0;
-  KVSTOW_CUDA(cudaEventElapsedTime(&ms, from, to));
-  return ms * 1e-3;
-}
-
 kernels::KvLayout layout_of(const CudaTransformer& model, Tokens slots) {
   const Transformer& shape = model.shape();
   return {shape.layers, shape.kv_heads, shape.head_dim, slots.count(), model.dtype()};

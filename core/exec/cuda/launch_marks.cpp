@@ -52,19 +52,14 @@ void LaunchMarks::record(cudaStream_t stream) {
 }
 
 LaunchTimes LaunchMarks::times(const Event& from) const {
-  const auto between = [](const Event& a, const Event& b) {
-    float ms = 0;
-    KVSTOW_CUDA(cudaEventElapsedTime(&ms, a, b));
-    return ms * 1e-3;
-  };
   LaunchTimes times;
-  times.start = between(from, events_[0]);
+  times.start = seconds_between(from, events_[0]);
   for (std::size_t i = 0; i < stretches_.size(); ++i) {
     const auto kind = static_cast<std::size_t>(stretches_[i]);
-    times.of_class[kind] += between(events_[i], events_[i + 1]);
+    times.of_class[kind] += seconds_between(events_[i], events_[i + 1]);
     ++times.stretches[kind];
   }
-  times.mark = between(events_[stretches_.size()], events_[stretches_.size() + 1]);
+  times.mark = seconds_between(events_[stretches_.size()], events_[stretches_.size() + 1]);
   return times;
 }
 

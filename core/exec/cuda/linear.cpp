@@ -234,7 +234,7 @@ void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use
   const auto measured = describe(shape);
   Event begin;
   Event end;
-  float best = 0;
+  double best = 0;
   for (const auto& candidate : candidates(*measured, kCandidates)) {
     const auto pass = [&] {
       for (const Linear* l : weights) run(*measured, candidate.algo, *l, x, y, stream);
@@ -244,10 +244,9 @@ void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use
     pass();
     KVSTOW_CUDA(cudaEventRecord(end, stream));
     KVSTOW_CUDA(cudaEventSynchronize(end));
-    float ms = 0;
-    KVSTOW_CUDA(cudaEventElapsedTime(&ms, begin, end));
-    if (best == 0 || ms < best) {
-      best = ms;
+    const double time = seconds_between(begin, end);
+    if (best == 0 || time < best) {
+      best = time;
       ranges[rows] = candidate.algo;
     }
   }

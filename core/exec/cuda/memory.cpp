@@ -63,6 +63,12 @@ Event::Event() {
   KVSTOW_CUDA(cudaEventCreate(&event_));
 }
 
+double seconds_between(const Event& from, const Event& to) {
+  float ms = 0;
+  KVSTOW_CUDA(cudaEventElapsedTime(&ms, from, to));
+  return ms * 1e-3;
+}
+
 void Graph::begin(cudaStream_t stream) {
   KVSTOW_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
 }

@@ -80,6 +80,9 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
+// Between two events that the device has passed.
+[[nodiscard]] double seconds_between(const Event& from, const Event& to);
+
 // A captured run of launches, ready to be repeated.
 class Graph {
  public:
