@@ -14,6 +14,7 @@
 // limit under over_limit error.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -105,6 +106,13 @@ struct WorkloadConfig {
   double p_new = 0.5;          // chatbot: an arrival starts a conversation with this probability
   Tokens history_limit{1024};  // chatbot: the prompt is the last so many tokens of history + query
   Tokens output_limit{1016};   // chatbot: 1024 in the paper's text, 1016 in its artifact
+
+  // Sequences of the widest request.
+  [[nodiscard]] int widest() const {
+    int width = 1;
+    for (const DecodingShare& share : decodings) width = std::max(width, share.decoding.width);
+    return width;
+  }
 };
 
 // What has left the workload so far.

@@ -17,6 +17,10 @@
 
 namespace kvstow {
 
+// What builds without a toolkit say instead.
+inline constexpr const char* kNoCuda =
+    "this build has no executor cuda: configure with a CUDA toolkit (preset cuda)";
+
 // What a run on a GPU says about its steps. Seconds.
 struct DeviceTimes {
   Seconds host_median = 0;  // from tokens visible to the next launch; steps of decodes only

@@ -10,7 +10,7 @@ DeviceNeeds device_needs(const std::string&, const PoolConfig&,
 
 std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
                                              const DeviceNeeds&, HostProfile*) {
-  throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
+  throw InputError(kNoCuda);
 }
 
 std::vector<DeviceStep> device_steps(Executor&) {

@@ -184,10 +184,6 @@ json config_json(const ResolvedPoint& point) {
 
 json labels_json(const ResolvedPoint& point) {
   const PointLabels& labels = point.labels;
-  int width = 1;
-  for (const DecodingShare& share : point.workload.decodings) {
-    width = std::max(width, share.decoding.width);
-  }
   json out = {{"figure", labels.figure},
               {"panel", labels.panel},
               {"model", point.model.name},
@@ -199,7 +195,7 @@ json labels_json(const ResolvedPoint& point) {
               {"seed", point.seed},
               {"law", point.law},
               {"decoding", decoding_name(point.workload)},
-              {"width", width},
+              {"width", point.workload.widest()},
               {"block_tokens", point.system.block_tokens.count()},
               {"preemption", name_of(point.system.preemption, kPreemptionNames)},
               {"refined", labels.refined}};

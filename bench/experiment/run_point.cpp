@@ -46,14 +46,6 @@ std::unique_ptr<BeamModel> beam_model(const ResolvedPoint& point) {
   return make_death_and_refork(point.beam_death_probability, point.seed);
 }
 
-int widest(const WorkloadConfig& workload) {
-  int width = 1;
-  for (const DecodingShare& share : workload.decodings) {
-    width = std::max(width, share.decoding.width);
-  }
-  return width;
-}
-
 // Where the time of a run on a GPU went, step by step.
 struct StepTimes {
   std::vector<DeviceStep> device;
@@ -67,7 +59,7 @@ std::unique_ptr<Executor> make_executor(const ResolvedPoint& point, const KvAllo
   }
   if (point.executor == "cuda") {
     DeviceNeeds needs = device_needs(point.system.allocator, pool_config(point),
-                                     scheduler_config(point), widest(point.workload));
+                                     scheduler_config(point), point.workload.widest());
     needs.mark_launches = mark_launches;
     return make_cuda_executor(point, allocator, needs, profile);
   }

@@ -1,3 +1,4 @@
+#include "bench/experiment/cuda_point.h"
 #include "bench/kvstow/logits_model.h"
 #include "core/check.h"
 
@@ -5,7 +6,7 @@ namespace kvstow {
 
 std::unique_ptr<LogitsModel> cuda_logits_model(const Transformer&, const WeightSource&,
                                                kernels::DType, const LogitsRoom&) {
-  throw InputError("this build has no executor cuda: configure with a CUDA toolkit (preset cuda)");
+  throw InputError(kNoCuda);
 }
 
 }  // namespace kvstow

@@ -34,6 +34,22 @@ inline std::vector<Request> mixed_trace(int requests, bool groups = true) {
   return trace;
 }
 
+// A tiny Qwen3. What the kernels of a device can do bounds head_dim from below.
+inline Transformer tiny_shape(int hidden, int head_dim, int ffn, int vocab) {
+  Transformer shape;
+  shape.family = ModelFamily::qwen3;
+  shape.layers = 2;
+  shape.hidden = hidden;
+  shape.heads = 4;
+  shape.kv_heads = 2;
+  shape.head_dim = head_dim;
+  shape.ffn = ffn;
+  shape.vocab = vocab;
+  shape.max_positions = 128;
+  shape.qk_norm = true;
+  return shape;
+}
+
 // Executors of a tiny model; there is one for each device (tests/cpu, tests/cuda).
 ExecutorFactory tiny_model(int threads = 1);
 

@@ -20,21 +20,6 @@ class NeedsDevice : public ::testing::Environment {
 };
 const auto* const kNeedsDevice = ::testing::AddGlobalTestEnvironment(new NeedsDevice);
 
-Transformer tiny_shape() {
-  Transformer shape;
-  shape.family = ModelFamily::qwen3;
-  shape.layers = 2;
-  shape.hidden = 128;
-  shape.heads = 4;
-  shape.kv_heads = 2;
-  shape.head_dim = 64;
-  shape.ffn = 256;
-  shape.vocab = 512;
-  shape.max_positions = 128;
-  shape.qk_norm = true;
-  return shape;
-}
-
 }  // namespace
 
 ExecutorFactory tiny_model(int) {
@@ -44,7 +29,8 @@ ExecutorFactory tiny_model(int) {
 ExecutorFactory tiny_model_without(Edge edge) {
   constexpr int kWidest = 4;
   static const auto model = std::make_shared<CudaTransformer>(
-      tiny_shape(), kernels::DType::bf16, *random_weights(1), LinearMode::deterministic);
+      tiny_shape(/*hidden=*/128, /*head_dim=*/64, /*ffn=*/256, /*vocab=*/512), kernels::DType::bf16,
+      *random_weights(1), LinearMode::deterministic);
   return [edge](const VerifyArm& arm, const KvAllocator& allocator) {
     const DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
     return std::make_unique<CudaExecutor>(
