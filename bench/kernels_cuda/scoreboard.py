@@ -5,11 +5,11 @@
 
 Rows: decode-1.json, decode-2.json, decode-3.json (bench_kernels in three processes),
 floors.json (launch floors, ceilings, both maps in pairs), prefill.json, cache.json and museum.json
-(the kernels of 2023 beside ours), affine.json (kernels that only an affine map allows), sanitize.csv and
-build.csv (what tests/cuda/sanitize.sh and build_time.py print), logits.csv (against transformers,
-tests/cuda/hf/compare_logits.py). A cell is the median of the three
-processes; low and high are the smallest and largest of the figure over them. Cells that were not
-recorded make a figure "not measured" rather than better.
+(the kernels of 2023 beside ours), affine.json (kernels that only an affine map allows), tests.csv
+(cuda_kernels_test, kept by record_tests.py), sanitize.csv and build.csv (what tests/cuda/sanitize.sh and
+build_time.py print), logits.csv (against transformers, tests/cuda/hf/compare_logits.py). A cell is the
+median of the three processes; low and high are the smallest and largest of the figure over them. Cells
+that were not recorded make a figure "not measured" rather than better.
 
 anchors_decode_h200.csv: the best existing paged kernels on one H200 (FlashInfer, FlashAttention-3,
 TensorRT-LLM XQA, vLLM v1) as a ratio to a plain read of the same bytes, measured once in the same
@@ -232,6 +232,29 @@ def write_block_curves(path, rows):
     path.write_text("\n".join(lines) + "\n")
 
 
+def kernel_tests(board, rows):
+    """Of tests/cuda, kept by record_tests.py."""
+    found = {(r["build"], r["test"]): dict(p.split("=") for p in r["properties"].split()) | {"result": r["result"]}
+             for r in rows}
+
+    def add(item, unit, target, build, test, key):
+        row = found.get((build, test), {})
+        counts = row.get("result") == "passed" or (key == "failed" and int(row.get("ran", 0)) > 0)
+        board.add(item, unit, target, [float(row[key]) if counts and key in row else None], "tests.csv")
+
+    for kernel in ("Decode", "Prefill"):
+        test = f"{kernel}Attention.AgreesWithDoublePrecisionOnRandomShapes"
+        add(f"{kernel.lower()}: random shapes compared with double precision", "shapes", ">=500", "cuda", test, "shapes")
+        for dtype, target in (("f16", "<=7e-4"), ("bf16", "<=3e-3")):
+            add(f"{kernel.lower()}: largest relative L2 over those shapes, {dtype}", "ratio", target, "cuda", test,
+                f"worst_relative_l2_{dtype}")
+    add("random MemPlans, bit for bit as run in order", "plans", ">=10000", "cuda",
+        "CacheOnGpu.RandomPlansMoveWhatASequentialRunMoves", "plans")
+    for build in ("cuda", "cuda-sm80"):
+        add(f"preset {build}: kernel tests failed", "tests", "<=0", build, "all", "failed")
+        add(f"preset {build}: kernel tests run", "tests", "", build, "all", "ran")
+
+
 def guards(board, sanitized, built):
     """sanitized: rows of tests/cuda/sanitize.sh; built: of tests/cuda/build_time.py."""
     # What racecheck says of decode is a limit of the tool (sanitize.sh).
@@ -268,6 +291,7 @@ def main():
     affine_only(board, optional(folder / "affine.json"), rows_of(folder / "floors.json"))
     kernels_of_2023 = optional(folder / "museum.json")
     museum(board, kernels_of_2023)
+    kernel_tests(board, table(folder / "tests.csv"))
     guards(board, table(folder / "sanitize.csv"), table(folder / "build.csv"))
     board.issue = 6
     logits(board, table(folder / "logits.csv"))

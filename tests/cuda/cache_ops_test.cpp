@@ -187,6 +187,7 @@ void run_in_order(const MemPlan& plan, const KvLayout& device_layout, Bits& devi
 void check_random_plans(cudaStream_t stream) {
   RandomStream random(9, "plans on the GPU");
   const int plans = testing::from_environment("KVSTOW_TEST_PLANS", 1000);
+  ::testing::Test::RecordProperty("plans", plans);
   for (int round = 0; round < plans; ++round) {
     const KvLayout layout{1 + static_cast<int>(random.below(3)),
                           1 + static_cast<int>(random.below(3)),

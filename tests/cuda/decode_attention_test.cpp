@@ -74,7 +74,9 @@ TEST_F(DecodeAttention, AgreesWithDoublePrecisionOnRandomShapes) {
     ASSERT_TRUE(std::equal(alone.begin(), alone.end(), bits.begin() + one * c.width()))
         << "row " << one << ", " << c.shape.text();
   }
-  std::printf("worst relative L2: f16 %.2e, bf16 %.2e\n", worst[0], worst[1]);
+  RecordProperty("shapes", shapes());
+  RecordProperty("worst_relative_l2_f16", std::to_string(worst[0]));
+  RecordProperty("worst_relative_l2_bf16", std::to_string(worst[1]));
 }
 
 TEST_F(DecodeAttention, EveryBodyAtEveryPlaceInAChunk) {

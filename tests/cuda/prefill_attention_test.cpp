@@ -208,7 +208,9 @@ TEST_F(PrefillAttention, AgreesWithDoublePrecisionOnRandomShapes) {
     w = std::max(w, error);
     ASSERT_EQ(bits, c.run(c.affine_map(), c.all())) << c.shape.text();
   }
-  std::printf("worst relative L2: f16 %.2e, bf16 %.2e\n", worst[0], worst[1]);
+  RecordProperty("shapes", shapes());
+  RecordProperty("worst_relative_l2_f16", std::to_string(worst[0]));
+  RecordProperty("worst_relative_l2_bf16", std::to_string(worst[1]));
 }
 
 TEST_F(PrefillAttention, ChunksAndNeighboursDoNotChangeARow) {
