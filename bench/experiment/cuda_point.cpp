@@ -7,6 +7,7 @@
 #include "bench/experiment/real_model.h"
 #include "bench/registry/allocators.h"
 #include "core/exec/cuda/cuda_executor.h"
+#include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
 namespace {
@@ -96,6 +97,14 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                          .profile_to = point.profile_to,
                          .profile = profile,
                          .mark_launches = needs.mark_launches});
+}
+
+std::string cuda_device() {
+  cudaDeviceProp properties{};
+  int driver = 0;
+  KVSTOW_CUDA(cudaGetDeviceProperties(&properties, 0));
+  KVSTOW_CUDA(cudaDriverGetVersion(&driver));
+  return fmt::format("{}, CUDA driver {}, toolkit {}", properties.name, driver, CUDART_VERSION);
 }
 
 std::vector<DeviceStep> device_steps(Executor& executor) {

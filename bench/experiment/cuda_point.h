@@ -54,6 +54,9 @@ struct DeviceNeeds {
                                                            const DeviceNeeds&,
                                                            HostProfile* = nullptr);
 
+// The device that executor cuda computes on, with its driver and toolkit.
+[[nodiscard]] std::string cuda_device();
+
 // Of a CudaExecutor; none of any other.
 [[nodiscard]] std::vector<DeviceStep> device_steps(Executor&);
 [[nodiscard]] std::optional<DeviceTimes> device_times(Executor&);

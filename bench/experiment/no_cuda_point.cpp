@@ -13,6 +13,10 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAlloc
   throw InputError(kNoCuda);
 }
 
+std::string cuda_device() {
+  throw InputError(kNoCuda);
+}
+
 std::vector<DeviceStep> device_steps(Executor&) {
   return {};
 }

@@ -26,7 +26,8 @@ struct LogitsArguments {
 int run_command(const RunArguments& arguments);
 int validate_command(const std::vector<std::string>& files);
 int plan_command(const std::string& file);
-int verify_command(const std::string& file);
+// `record`: a JSON file for what was found; empty: none.
+int verify_command(const std::string& file, const std::string& record);
 int list_command(const std::string& kind);
 int logits_command(const LogitsArguments& arguments);
 

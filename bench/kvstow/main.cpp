@@ -99,7 +99,9 @@ int run(int argc, char** argv) {
       "Serves the experiment's first trace for real (executor cpu or cuda; simulated: cpu) under\n"
       "every system, and compares each request's tokens with those of a reference that it names.\n"
       "Exit code 1 where one differs.");
-  identity->callback([&] { code = verify_command(file); });
+  std::string record;
+  identity->add_option("--record", record, "JSON file that keeps what was found, by system");
+  identity->callback([&] { code = verify_command(file, record); });
 
   LogitsArguments logits_arguments;
   CLI::App* const logits = app.add_subcommand(

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -10,6 +11,7 @@
 #include "bench/experiment/real_model.h"
 #include "bench/experiment/run_point.h"
 #include "bench/kvstow/commands.h"
+#include "bench/kvstow/verify_record.h"
 #include "bench/verify/verify.h"
 
 namespace kvstow {
@@ -115,11 +117,12 @@ std::string outcome(const ArmVerdict& verdict) {
 
 }  // namespace
 
-int verify_command(const std::string& file) {
+int verify_command(const std::string& file, const std::string& record_file) {
   const Experiment experiment = read_experiment(experiment_file(file));
   std::map<std::string, Case> cases;
   std::set<std::string> seen;
   int broken = 0;
+  VerifyRecord record(record_file);
   for (const Curve& curve : experiment.curves) {
     const SearchRate rate{.rate_per_s = curve.rates.empty() ? 0 : curve.rates.front()};
     ResolvedPoint point = point_of(curve, rate, experiment.seed);
@@ -129,13 +132,16 @@ int verify_command(const std::string& file) {
     // Simulated points are the arms of those that are computed.
     if (!seen.insert(config_json(point).dump()).second) continue;
     const VerifyArm arm = arm_of(point);
+    const auto begin = std::chrono::steady_clock::now();
     const ArmVerdict verdict = verify_arm(arm, which.trace, which.executors, which.reference);
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
     if (level_of(point) == Level::same_steps && verdict.preemptions > 0) {
       throw InputError(fmt::format(
           "{}: {} preempted: level 1 needs a pool so large that no system does (pool_bytes)",
           experiment.file, arm.name));
     }
     broken += !verdict.ok();
+    record.add(point, static_cast<int>(level_of(point)), which.trace.size(), verdict, wall.count());
     fmt::print("  {:<44} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n",
                arm.name, outcome(verdict), verdict.preemptions, verdict.recomputed.count(),
                verdict.swapped.count(), verdict.copied.count());

@@ -149,11 +149,12 @@ ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,
   verdict.swapped = sink.swapped;
   verdict.copied = sink.copied;
   for (std::size_t i = 0; i < trace.size(); ++i) {
-    if (!sink.hashes[i]) {
+    if (!sink.hashes[i] || !reference[i]) {
       verdict.rejected += verdict.error.empty();
       continue;
     }
     ++verdict.compared;
+    verdict.tokens += trace[i].output * trace[i].decoding.width;
     if (sink.hashes[i] == reference[i]) continue;
     if (verdict.different++ == 0) verdict.first_different = trace[i].id;
   }

@@ -57,7 +57,8 @@ using TokenHashes = std::vector<std::optional<std::uint64_t>>;
 struct ArmVerdict {
   std::string name;
   std::int64_t compared = 0;   // requests whose tokens were compared
-  std::int64_t rejected = 0;   // could never fit: nothing to compare
+  std::int64_t rejected = 0;   // could never fit, here or in the reference: nothing to compare
+  Tokens tokens{0};            // drawn for those that were compared
   std::int64_t different = 0;  // requests with other tokens than the reference
   RequestId first_different;
   std::string error;  // why the arm broke off, if it did

@@ -1,5 +1,7 @@
 """`kvstow verify`: the same tokens under every system, and what cannot be verified."""
 
+import json
+import pathlib
 import unittest
 
 from command import CommandTest
@@ -22,6 +24,19 @@ class VerifyTest(CommandTest):
             self.assertEqual(out.count(f"  {system}, block"), 1)
         self.assertEqual(out.count("8 requests identical"), 3)
         self.assertTrue(out.endswith("the same tokens under every system\n"))
+
+    def test_a_record_keeps_what_was_found(self):
+        self.write("x.yaml", TINY)
+        self.run_good("verify", "x.yaml", "--record", "found.json")
+        found = json.loads(pathlib.Path(self.path("found.json")).read_text())["verify"]
+        self.assertEqual([f["setting"].split(",")[0] for f in found], ["vllm", "orca-max", "faster-transformer"])
+        for entry in found:
+            self.assertEqual((entry["level"], entry["requests"], entry["compared"]), (2, 8, 8))
+            self.assertEqual((entry["ok"], entry["different"], entry["error"]), (True, 0, ""))
+            self.assertEqual(entry["tokens"], found[0]["tokens"])
+            self.assertGreater(entry["tokens"], 8)
+        code, _, err = self.kvstow("verify", "x.yaml", "--record", "gone/found.json")
+        self.assertEqual((code, err), (2, "gone/found.json: cannot be written\n"))
 
     def test_a_model_that_cannot_be_computed(self):
         self.write("x.yaml", TINY.replace("tiny-qwen3", "opt-13b").replace("cpu, ", ""))

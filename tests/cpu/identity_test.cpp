@@ -109,6 +109,17 @@ TEST(Identity, AnAmplePoolGivesWhatEachRequestGivesAlone) {
   EXPECT_EQ(run_ample(r.trace, r.model), r.hashes);
 }
 
+TEST(Identity, WhatTheReferenceRejectedIsNotCompared) {
+  const Reference& r = every_decoding();
+  TokenHashes reference = r.hashes;
+  reference[3].reset();
+  const VerifyArm arm = iteration_arm("paged", "paged", 16, Preemption::recompute);
+  const ArmVerdict verdict = verify_arm(arm, r.trace, r.model, reference);
+  EXPECT_EQ(verdict.different, 0);
+  EXPECT_EQ(verdict.rejected, 1);
+  EXPECT_EQ(verdict.compared, std::ssize(r.trace) - 1);
+}
+
 TEST(Identity, TheNumberOfThreadsDoesNotMatter) {
   const Reference& r = every_decoding();
   const VerifyArm arm = iteration_arm("paged", "paged", 16, Preemption::recompute);

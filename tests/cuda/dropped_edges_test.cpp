@@ -7,19 +7,28 @@
 namespace kvstow {
 namespace {
 
-TEST(DroppedEdges, AreCaught) {
-  const std::vector<Request> trace = mixed_trace(24);
-  const TokenHashes reference = run_alone(trace, tiny_model());
+class DroppedEdges : public ::testing::TestWithParam<Edge> {};
+
+TEST_P(DroppedEdges, AreCaught) {
+  static const std::vector<Request> trace = mixed_trace(24);
+  static const TokenHashes reference = run_alone(trace, tiny_model());
   const VerifyArm arm = iteration_arm("paged, swap", "paged", 16, Preemption::swap);
   const ArmVerdict whole = verify_arm(arm, trace, tiny_model(), reference);
   EXPECT_TRUE(whole.ok()) << whole.error;
   EXPECT_GT(whole.swapped, Tokens(0));
-  for (const Edge edge : {Edge::rows_before_layers, Edge::layers_before_swap,
-                          Edge::swap_out_before_reuse, Edge::swap_in_before_layers}) {
-    const ArmVerdict verdict = verify_arm(arm, trace, tiny_model_without(edge), reference);
-    EXPECT_FALSE(verdict.ok()) << "edge " << static_cast<int>(edge) << " was not missed";
-  }
+  EXPECT_FALSE(verify_arm(arm, trace, tiny_model_without(GetParam()), reference).ok());
 }
+
+constexpr const char* kEdgeNames[] = {"None", "RowsBeforeLayers", "LayersBeforeSwap",
+                                      "SwapOutBeforeReuse", "SwapInBeforeLayers"};
+
+INSTANTIATE_TEST_SUITE_P(All, DroppedEdges,
+                         ::testing::Values(Edge::rows_before_layers, Edge::layers_before_swap,
+                                           Edge::swap_out_before_reuse,
+                                           Edge::swap_in_before_layers),
+                         [](const auto& each) {
+                           return kEdgeNames[static_cast<std::size_t>(each.param)];
+                         });
 
 }  // namespace
 }  // namespace kvstow
