@@ -80,9 +80,10 @@ DeviceNeeds device_needs(const std::string& allocator, const PoolConfig& pool,
   return needs;
 }
 
-std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
-                                             const KvAllocator& allocator, const DeviceNeeds& needs,
-                                             HostProfile* profile) {
+std::unique_ptr<ComputingExecutor> make_cuda_executor(const ResolvedPoint& point,
+                                                      const KvAllocator& allocator,
+                                                      const DeviceNeeds& needs,
+                                                      HostProfile* profile) {
   const bool few = needs.max_sequences <= kFewSequences;
   return std::make_unique<CudaExecutor>(
       model_of(point), allocator,
@@ -93,6 +94,7 @@ std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint& point,
                          .max_sequences = needs.max_sequences,
                          .max_graph_rows = few || !point.graphs ? 0 : kMaxGraphRows,
                          .poison = needs.poison,
+                         .teacher = needs.teacher,
                          .profile_from = point.profile_from,
                          .profile_to = point.profile_to,
                          .profile = profile,

@@ -11,7 +11,7 @@
 #include "bench/experiment/attribution.h"
 #include "bench/experiment/point.h"
 #include "core/engine/iteration_scheduler.h"
-#include "core/exec/executor.h"
+#include "core/exec/rows/computing_executor.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/host_profile.h"
 
@@ -40,6 +40,7 @@ struct DeviceNeeds {
   int max_sequences = 0;
   bool poison = false;
   bool mark_launches = false;  // see attribution.h
+  Teacher* teacher = nullptr;  // outlives the executor
 };
 
 // For a system on this pool whose requests have up to `widest` sequences.
@@ -50,9 +51,10 @@ struct DeviceNeeds {
 // The point says model, sampling and seed. REQUIRES: check_computable() passed. The model stays
 // loaded until a point needs another one. Throws InputError where the build has no CUDA, or the
 // machine no device or too little memory on it.
-[[nodiscard]] std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
-                                                           const DeviceNeeds&,
-                                                           HostProfile* = nullptr);
+[[nodiscard]] std::unique_ptr<ComputingExecutor> make_cuda_executor(const ResolvedPoint&,
+                                                                    const KvAllocator&,
+                                                                    const DeviceNeeds&,
+                                                                    HostProfile* = nullptr);
 
 // The device that executor cuda computes on, with its driver and toolkit.
 [[nodiscard]] std::string cuda_device();

@@ -8,8 +8,8 @@ DeviceNeeds device_needs(const std::string&, const PoolConfig&,
   return {};
 }
 
-std::unique_ptr<Executor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
-                                             const DeviceNeeds&, HostProfile*) {
+std::unique_ptr<ComputingExecutor> make_cuda_executor(const ResolvedPoint&, const KvAllocator&,
+                                                      const DeviceNeeds&, HostProfile*) {
   throw InputError(kNoCuda);
 }
 

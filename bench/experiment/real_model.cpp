@@ -76,6 +76,26 @@ Transformer transformer_of(const ModelConfig& model) {
   return shape;
 }
 
+void check_gpu_shape(const Transformer& shape, kernels::DType dtype, const std::string& where) {
+  constexpr int kHeadDims[] = {64, 80, 96, 128, 256};
+  const bool plain = dtype == kernels::DType::f32;
+  const bool known = plain ? shape.head_dim % 16 == 0 && shape.head_dim <= 256
+                           : std::find(std::begin(kHeadDims), std::end(kHeadDims),
+                                       shape.head_dim) != std::end(kHeadDims);
+  if (!known) {
+    throw InputError(fmt::format("{}: executor cuda has kernels for head_dim {}, not {}", where,
+                                 plain ? "16, 32, ... 256 (f32)" : "64, 80, 96, 128 and 256",
+                                 shape.head_dim));
+  }
+  constexpr int kLargestWidth = 16384;
+  if (shape.hidden % 8 != 0 || shape.hidden > kLargestWidth || shape.ffn % 8 != 0) {
+    throw InputError(
+        fmt::format("{}: executor cuda needs a hidden size and an ffn of multiples of 8, the first "
+                    "at most {}, not {} and {}",
+                    where, kLargestWidth, shape.hidden, shape.ffn));
+  }
+}
+
 void check_computable(const ResolvedPoint& point) {
   const ModelConfig& model = point.model;
   const Transformer shape = transformer_of(model);
@@ -85,14 +105,7 @@ void check_computable(const ResolvedPoint& point) {
                                  model.name, point.executor, gpu ? "f16 or bf16" : "f32",
                                  model.dtype));
   }
-  constexpr int kHeadDims[] = {64, 80, 96, 128, 256};
-  if (gpu && std::find(std::begin(kHeadDims), std::end(kHeadDims), shape.head_dim) ==
-                 std::end(kHeadDims)) {
-    throw InputError(
-        fmt::format("model {}: executor cuda has kernels for head_dim 64, 80, 96, 128 "
-                    "and 256, not {}",
-                    model.name, shape.head_dim));
-  }
+  if (gpu) check_gpu_shape(shape, kernels::DType::bf16, "model " + model.name);
   constexpr int kLargestVocab = 262144;
   if (gpu && (shape.vocab % 8 != 0 || shape.vocab > kLargestVocab)) {
     throw InputError(

@@ -5,11 +5,15 @@
 
 #include "bench/experiment/point.h"
 #include "core/exec/cpu/cpu_transformer.h"
+#include "kernels/kv_cache.h"
 
 namespace kvstow {
 
 // The description of a model whose file names its family. InputError otherwise.
 [[nodiscard]] Transformer transformer_of(const ModelConfig&);
+
+// InputError, which begins with `where`, if the GPU's kernels have no body for the shape.
+void check_gpu_shape(const Transformer&, kernels::DType, const std::string& where);
 
 // InputError where the point's executor, cpu or cuda, cannot compute it: no family, a dtype that it
 // does not have, or (cpu) weights and pools that the machine's memory cannot hold.

@@ -13,6 +13,12 @@ struct RunArguments {
   double reduced = 1;  // below 1: a quick look (ReadOptions::reduced)
 };
 
+struct VerifyArguments {
+  std::string file;
+  int level = 0;       // 1 to 3; 0: the strictest that the experiment's executor promises
+  std::string record;  // a JSON file for what was found; empty: none
+};
+
 struct LogitsArguments {
   std::string model;  // a Hugging Face directory
   std::string tokens;
@@ -26,8 +32,7 @@ struct LogitsArguments {
 int run_command(const RunArguments& arguments);
 int validate_command(const std::vector<std::string>& files);
 int plan_command(const std::string& file);
-// `record`: a JSON file for what was found; empty: none.
-int verify_command(const std::string& file, const std::string& record);
+int verify_command(const VerifyArguments& arguments);
 int list_command(const std::string& kind);
 int logits_command(const LogitsArguments& arguments);
 

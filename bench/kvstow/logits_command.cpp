@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "bench/experiment/real_model.h"
 #include "bench/kvstow/commands.h"
 #include "bench/kvstow/forced_rows.h"
 #include "bench/kvstow/logits_model.h"
@@ -68,6 +69,7 @@ std::unique_ptr<LogitsModel> load(const LogitsArguments& arguments, const Transf
     throw InputError(
         fmt::format("--dtype: executor cpu computes in f32, not in {}", arguments.dtype));
   }
+  if (!cpu) check_gpu_shape(shape, dtype, arguments.model + "/config.json");
   const auto weights = open_checkpoint(arguments.model);
   return cpu ? cpu_logits_model(shape, *weights, room)
              : cuda_logits_model(shape, *weights, dtype, room);

@@ -92,16 +92,23 @@ int run(int argc, char** argv) {
   report->add_option("DIR", directory, "Results directory of `run`")->required();
   report->callback([&] { code = analysis_command("report.py", {directory}); });
 
+  VerifyArguments verify_arguments;
   CLI::App* const identity =
       app.add_subcommand("verify", "Prove the memory managers: the same tokens under every system");
-  identity->add_option("FILE", file, "Experiment file or name")->required();
+  identity->add_option("FILE", verify_arguments.file, "Experiment file or name")->required();
   identity->footer(
       "Serves the experiment's first trace for real (executor cpu or cuda; simulated: cpu) under\n"
       "every system, and compares each request's tokens with those of a reference that it names.\n"
       "Exit code 1 where one differs.");
-  std::string record;
-  identity->add_option("--record", record, "JSON file that keeps what was found, by system");
-  identity->callback([&] { code = verify_command(file, record); });
+  identity
+      ->add_option("--level", verify_arguments.level,
+                   "1: the same bits in the same steps; 2: the same bits always; 3: forced\n"
+                   "tokens, logits within a tolerance, the same bits wherever they are moved.\n"
+                   "By default 2, and 1 for executor cuda unless it is deterministic")
+      ->check(CLI::Range(1, 3));
+  identity->add_option("--record", verify_arguments.record,
+                       "JSON file that keeps what was found, by system");
+  identity->callback([&] { code = verify_command(verify_arguments); });
 
   LogitsArguments logits_arguments;
   CLI::App* const logits = app.add_subcommand(

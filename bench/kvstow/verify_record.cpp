@@ -44,6 +44,10 @@ void VerifyRecord::add(const ResolvedPoint& point, int level, std::size_t reques
                    {"build", build.type},
                    {"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now))},
                    {"wall_s", wall_s}});
+  if (const auto& logits = verdict.logits) {
+    arms_.back()["logits"] = {
+        {"rows", logits->rows}, {"largest", logits->largest}, {"beyond", logits->beyond}};
+  }
   std::ofstream out(file_);
   out << "{\"verify\": [\n";
   for (std::size_t i = 0; i < arms_.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bench/registry/allocators.h"
+#include "bench/verify/pool_witness.h"
 #include "core/check.h"
 #include "core/engine/engine.h"
 
@@ -60,7 +61,8 @@ class SteadyTime final : public Executor {
 };
 
 void serve(const VerifyArm& arm, std::span<const Request> requests,
-           const ExecutorFactory& make_executor, CountingSink& sink) {
+           const ExecutorFactory& make_executor, CountingSink& sink, Teacher* teacher = nullptr,
+           bool witness = false) {
   std::unique_ptr<KvAllocator> allocator = make_allocator(arm.allocator, arm.pool);
   if (arm.decorate) allocator = arm.decorate(std::move(allocator));
   SeqIds seq_ids;
@@ -71,8 +73,10 @@ void serve(const VerifyArm& arm, std::span<const Request> requests,
     scheduler = std::make_unique<IterationScheduler>(std::get<IterationConfig>(arm.scheduler),
                                                      *allocator, seq_ids);
   }
-  const std::unique_ptr<Executor> executor = make_executor(arm, *allocator);
-  SteadyTime timed(*executor);
+  const std::unique_ptr<ComputingExecutor> executor = make_executor(arm, *allocator, teacher);
+  std::optional<PoolWitness> witnessed;
+  if (witness) witnessed.emplace(*executor, *allocator);
+  SteadyTime timed(witness ? static_cast<Executor&>(*witnessed) : *executor);
   SimulatedClock clock;
   ListSource trace(requests);
   Engine({trace, *scheduler, *allocator, timed, clock, sink, seq_ids}).run();
@@ -82,25 +86,6 @@ void serve(const VerifyArm& arm, std::span<const Request> requests,
 Tokens whole_output(const Request& request, Tokens) {
   return request.output;
 }
-
-}  // namespace
-
-ExecutorFactory cpu_executors(std::shared_ptr<const CpuTransformer> model,
-                              CpuExecutorConfig config) {
-  config.poison = true;
-  return [model = std::move(model), config](const VerifyArm&, const KvAllocator& allocator) {
-    return std::make_unique<CpuExecutor>(model, allocator, config);
-  };
-}
-
-TokenHashes run_arm(const VerifyArm& arm, const std::vector<Request>& trace,
-                    const ExecutorFactory& make_executor) {
-  CountingSink sink(trace.size());
-  serve(arm, trace, make_executor, sink);
-  return std::move(sink.hashes);
-}
-
-namespace {
 
 // A pool in which `sequences` of `total` tokens have room, with their beams' copies.
 VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
@@ -115,7 +100,57 @@ VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
                                        .share_prompt = false}};
 }
 
+VerifyArm ample_arm(const std::vector<Request>& trace) {
+  constexpr int kSequences = 64;
+  Tokens longest{0};
+  for (const Request& request : trace) longest = max(longest, request.prompt + request.output);
+  return ample_arm("ample", longest, kSequences);
+}
+
+// Serves the trace, and says what the arm was put to; an invariant that broke included.
+void put_to_the_test(const VerifyArm& arm, const std::vector<Request>& trace,
+                     const ExecutorFactory& make_executor, CountingSink& sink, ArmVerdict& verdict,
+                     Teacher* teacher = nullptr) {
+  verdict.name = arm.name;
+  try {
+    serve(arm, trace, make_executor, sink, teacher, /*witness=*/teacher != nullptr);
+  } catch (const InvariantError& error) {
+    verdict.error = error.what();
+  }
+  verdict.preemptions = sink.preemptions;
+  verdict.recomputed = sink.recomputed;
+  verdict.swapped = sink.swapped;
+  verdict.copied = sink.copied;
+}
+
+void count(const Request& request, bool compared, bool different, ArmVerdict& verdict) {
+  if (!compared) {
+    verdict.rejected += verdict.error.empty();
+    return;
+  }
+  ++verdict.compared;
+  verdict.tokens += request.output * request.decoding.width;
+  if (different && verdict.different++ == 0) verdict.first_different = request.id;
+}
+
 }  // namespace
+
+ExecutorFactory cpu_executors(std::shared_ptr<const CpuTransformer> model,
+                              CpuExecutorConfig config) {
+  config.poison = true;
+  return [model = std::move(model), config](const VerifyArm&, const KvAllocator& allocator,
+                                            Teacher* teacher) mutable {
+    config.teacher = teacher;
+    return std::make_unique<CpuExecutor>(model, allocator, config);
+  };
+}
+
+TokenHashes run_arm(const VerifyArm& arm, const std::vector<Request>& trace,
+                    const ExecutorFactory& make_executor) {
+  CountingSink sink(trace.size());
+  serve(arm, trace, make_executor, sink);
+  return std::move(sink.hashes);
+}
 
 TokenHashes run_alone(const std::vector<Request>& trace, const ExecutorFactory& make_executor) {
   CountingSink sink(trace.size());
@@ -128,36 +163,41 @@ TokenHashes run_alone(const std::vector<Request>& trace, const ExecutorFactory& 
 }
 
 TokenHashes run_ample(const std::vector<Request>& trace, const ExecutorFactory& make_executor) {
-  constexpr int kSequences = 64;
-  Tokens longest{0};
-  for (const Request& request : trace) longest = max(longest, request.prompt + request.output);
-  return run_arm(ample_arm("ample", longest, kSequences), trace, make_executor);
+  return run_arm(ample_arm(trace), trace, make_executor);
 }
 
 ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,
                       const ExecutorFactory& make_executor, const TokenHashes& reference) {
   ArmVerdict verdict;
-  verdict.name = arm.name;
   CountingSink sink(trace.size());
-  try {
-    serve(arm, trace, make_executor, sink);
-  } catch (const InvariantError& error) {
-    verdict.error = error.what();
-  }
-  verdict.preemptions = sink.preemptions;
-  verdict.recomputed = sink.recomputed;
-  verdict.swapped = sink.swapped;
-  verdict.copied = sink.copied;
+  put_to_the_test(arm, trace, make_executor, sink, verdict);
   for (std::size_t i = 0; i < trace.size(); ++i) {
-    if (!sink.hashes[i] || !reference[i]) {
-      verdict.rejected += verdict.error.empty();
-      continue;
-    }
-    ++verdict.compared;
-    verdict.tokens += trace[i].output * trace[i].decoding.width;
-    if (sink.hashes[i] == reference[i]) continue;
-    if (verdict.different++ == 0) verdict.first_different = trace[i].id;
+    const bool both = sink.hashes[i] && reference[i];
+    count(trace[i], both, both && sink.hashes[i] != reference[i], verdict);
   }
+  return verdict;
+}
+
+RememberedDraws run_reference(const std::vector<Request>& trace,
+                              const ExecutorFactory& make_executor, const SamplingConfig& sampling,
+                              std::uint64_t seed) {
+  ReferenceTeacher teacher(trace.size(), sampling, seed);
+  CountingSink sink(trace.size());
+  serve(ample_arm(trace), trace, make_executor, sink, &teacher);
+  return teacher.take();
+}
+
+ArmVerdict verify_forced(const VerifyArm& arm, const std::vector<Request>& trace,
+                         const ExecutorFactory& make_executor, const RememberedDraws& reference,
+                         double tolerance) {
+  ForcingTeacher teacher(reference, tolerance);
+  ArmVerdict verdict;
+  CountingSink sink(trace.size());
+  put_to_the_test(arm, trace, make_executor, sink, verdict, &teacher);
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    count(trace[i], sink.hashes[i].has_value(), teacher.beyond(trace[i].id), verdict);
+  }
+  verdict.logits = teacher.verdict();
   return verdict;
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "baselines/static_batch_scheduler.h"
+#include "bench/verify/teachers.h"
 #include "core/engine/iteration_scheduler.h"
 #include "core/exec/cpu/cpu_executor.h"
 #include "core/kv/kv_allocator.h"
@@ -32,11 +33,11 @@ struct VerifyArm {
 };
 
 // Makes the executor of an arm, for an allocator in its first state. It poisons: dead slots hold
-// NaN.
-using ExecutorFactory =
-    std::function<std::unique_ptr<Executor>(const VerifyArm&, const KvAllocator&)>;
+// NaN. With a teacher, which outlives it, that one draws.
+using ExecutorFactory = std::function<std::unique_ptr<ComputingExecutor>(
+    const VerifyArm&, const KvAllocator&, Teacher*)>;
 
-// The CPU's; `config.poison` is set.
+// The CPU's; `config.poison` and `config.teacher` are set.
 [[nodiscard]] ExecutorFactory cpu_executors(std::shared_ptr<const CpuTransformer>,
                                             CpuExecutorConfig config);
 
@@ -69,10 +70,23 @@ struct ArmVerdict {
   Tokens swapped{0};     // out and in
   Tokens copied{0};      // device to device
 
+  std::optional<LogitsVerdict> logits;  // where tokens were forced; a request is different then
+                                        // where a row of its logits is beyond the tolerance
+
   [[nodiscard]] bool ok() const { return compared > 0 && different == 0 && error.empty(); }
 };
 
 [[nodiscard]] ArmVerdict verify_arm(const VerifyArm&, const std::vector<Request>& trace,
                                     const ExecutorFactory&, const TokenHashes& reference);
+
+// For executors whose bits depend on the batch: every arm computes the reference's tokens, the
+// logits that it would have drawn from are within the tolerance, and every slot that was copied or
+// swapped holds the same bits as before (pool_witness.h). The reference, in an ample pool:
+[[nodiscard]] RememberedDraws run_reference(const std::vector<Request>& trace,
+                                            const ExecutorFactory&, const SamplingConfig&,
+                                            std::uint64_t seed);
+[[nodiscard]] ArmVerdict verify_forced(const VerifyArm&, const std::vector<Request>& trace,
+                                       const ExecutorFactory&, const RememberedDraws& reference,
+                                       double tolerance);
 
 }  // namespace kvstow

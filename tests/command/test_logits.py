@@ -55,6 +55,9 @@ class LogitsTest(CommandTest):
         self.expect("--executor: unknown 'cpo' (nearest: cpu)", "--executor", "cpo")
         self.expect("--dtype: unknown 'fp16' (nearest: f16)", "--dtype", "fp16")
         self.expect("--dtype: executor cpu computes in f32, not in bf16", "--executor", "cpu")
+        self.expect(f"{MODEL}/config.json: executor cuda has kernels for head_dim 64, 80, 96, 128 and 256, not 8")
+        self.expect(f"{MODEL}/config.json: executor cuda has kernels for head_dim 16, 32, ... 256 (f32), not 8",
+                    "--dtype", "f32")
         self.expect("gone/config.json: cannot be read", model="gone")
 
 

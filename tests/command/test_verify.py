@@ -25,6 +25,16 @@ class VerifyTest(CommandTest):
         self.assertEqual(out.count("8 requests identical"), 3)
         self.assertTrue(out.endswith("the same tokens under every system\n"))
 
+    def test_forced_tokens(self):
+        self.write("x.yaml", TINY)
+        out = self.run_good("verify", "x.yaml", "--level", "3", "--record", "found.json")
+        self.assertEqual(out.count("(level 3: "), 1)
+        self.assertEqual(out.count("rows of logits within 0"), 3)
+        self.assertTrue(out.endswith("the same logits within the tolerance under every system\n"))
+        for entry in json.loads(pathlib.Path(self.path("found.json")).read_text())["verify"]:
+            self.assertEqual((entry["level"], entry["compared"], entry["logits"]["beyond"]), (3, 8, 0))
+            self.assertEqual(entry["logits"]["rows"], entry["tokens"])
+
     def test_a_record_keeps_what_was_found(self):
         self.write("x.yaml", TINY)
         self.run_good("verify", "x.yaml", "--record", "found.json")

@@ -54,6 +54,24 @@ TEST_P(PlantedFaults, AreCaught) {
   EXPECT_FALSE(faulty.ok());
 }
 
+TEST_P(PlantedFaults, AreCaughtWhereTokensAreForced) {
+  static const std::vector<Request> trace = mixed_trace(18);
+  static const ExecutorFactory model = tiny_model();
+  static const RememberedDraws reference = run_reference(trace, model, kTinySampling, 1);
+
+  VerifyArm arm = arm_of(GetParam());
+  const ArmVerdict clean = verify_forced(arm, trace, model, reference, kTinyTolerance);
+  EXPECT_TRUE(clean.ok()) << clean.error << clean.logits->largest;
+  EXPECT_GT(clean.logits->rows, 0);
+
+  int strikes = 0;
+  arm.decorate = [&](std::unique_ptr<KvAllocator> inner) {
+    return GetParam().wrap(std::move(inner), &strikes);
+  };
+  EXPECT_FALSE(verify_forced(arm, trace, model, reference, kTinyTolerance).ok());
+  EXPECT_GT(strikes, 0) << "the fault never struck";
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, PlantedFaults,
     ::testing::Values(

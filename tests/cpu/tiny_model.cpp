@@ -5,9 +5,7 @@ namespace kvstow {
 ExecutorFactory tiny_model(int threads) {
   const Transformer shape = tiny_shape(/*hidden=*/32, /*head_dim=*/8, /*ffn=*/48, /*vocab=*/96);
   return cpu_executors(std::make_shared<CpuTransformer>(shape, *random_weights(1)),
-                       {.seed = 1,
-                        .sampling = {.temperature = 0.8, .top_k = 40, .top_p = 0.95},
-                        .threads = threads});
+                       {.seed = 1, .sampling = kTinySampling, .threads = threads});
 }
 
 }  // namespace kvstow

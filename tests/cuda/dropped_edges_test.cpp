@@ -19,6 +19,18 @@ TEST_P(DroppedEdges, AreCaught) {
   EXPECT_FALSE(verify_arm(arm, trace, tiny_model_without(GetParam()), reference).ok());
 }
 
+// One step in flight: the edges of the swaps are what can still be lost.
+TEST_P(DroppedEdges, AreCaughtWhereTokensAreForced) {
+  if (GetParam() == Edge::layers_before_swap) GTEST_SKIP() << "every layer has ended before a swap";
+  static const std::vector<Request> trace = mixed_trace(24);
+  static const RememberedDraws reference = run_reference(trace, tiny_model(), kTinySampling, 1);
+  const VerifyArm arm = iteration_arm("paged, swap", "paged", 16, Preemption::swap);
+  const ArmVerdict whole = verify_forced(arm, trace, tiny_model(), reference, kTinyTolerance);
+  EXPECT_TRUE(whole.ok()) << whole.error << whole.logits->largest;
+  const ExecutorFactory dropped = tiny_model_without(GetParam());
+  EXPECT_FALSE(verify_forced(arm, trace, dropped, reference, kTinyTolerance).ok());
+}
+
 constexpr const char* kEdgeNames[] = {"None", "RowsBeforeLayers", "LayersBeforeSwap",
                                       "SwapOutBeforeReuse", "SwapInBeforeLayers"};
 

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "core/check.h"
-#include "core/exec/rows/beam_draw.h"
+#include "core/exec/rows/group_draw.h"
 
 namespace kvstow {
 
@@ -77,29 +77,20 @@ void CpuExecutor::draw(std::span<const float> logits) {
   for (const Draw& draw : rows_.draws()) {
     const auto own = logits.subspan(static_cast<std::size_t>(draw.first_row) * vocab,
                                     static_cast<std::size_t>(draw.rows) * vocab);
-    if (draw.group->request->decoding.kind == DecodingKind::beam) {
-      draw_beams(*draw.group, own, vocab, histories_, tokens_);
+    if (config_.teacher != nullptr) {
+      config_.teacher->draw(*draw.group, own, vocab, histories_, tokens_);
     } else {
-      draw_samples(draw, own);
+      draw_group(*draw.group, own, vocab, config_.sampling, config_.seed, histories_, tokens_);
     }
   }
 }
 
-void CpuExecutor::draw_samples(const Draw& draw, std::span<const float> logits) {
-  const Request& request = *draw.group->request;
-  const auto vocab = static_cast<std::size_t>(model_->shape().vocab);
-  const Tokens position = draw.group->first + draw.group->count - request.prompt;
-  const auto sequences = draw.group->sequences;
-  for (std::size_t i = 0; i < sequences.size(); ++i) {
-    const auto row = logits.subspan(draw.rows == 1 ? 0 : i * vocab, vocab);
-    const double uniform =
-        uniform_for(config_.seed, request.id, static_cast<std::uint32_t>(i), position);
-    const DrawnToken drawn = draw_token(row, config_.sampling, uniform);
-    TokenHistory& history = histories_.of(sequences[i], request);
-    KVSTOW_CHECK(std::ssize(history.tokens) == position.count(), "an output position drawn twice");
-    history.tokens.push_back(drawn.token);
-    tokens_.push_back({sequences[i], sequences[i], drawn.token, drawn.logprob});
-  }
+void CpuExecutor::read_pool(Tier tier, PoolImage& image) {
+  const KvPool& pool = tier == Tier::device ? device_ : host_;
+  const FloatArray& data = tier == Tier::device ? device_data_ : host_data_;
+  image.gather(std::as_bytes(std::span(data.data(), data.size())),
+               2 * static_cast<std::size_t>(pool.layout.layers),
+               static_cast<std::size_t>(pool.layout.slots));
 }
 
 }  // namespace kvstow

@@ -11,7 +11,7 @@
 
 #include "core/engine/sampling.h"
 #include "core/exec/cpu/cpu_transformer.h"
-#include "core/exec/executor.h"
+#include "core/exec/rows/computing_executor.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 
@@ -24,9 +24,10 @@ struct CpuExecutorConfig {
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written: a
   // read of dead content then fails at once instead of by luck. For verification.
   bool poison = false;
+  Teacher* teacher = nullptr;  // draws instead of the executor
 };
 
-class CpuExecutor final : public Executor {
+class CpuExecutor final : public ComputingExecutor {
  public:
   // The pools are exactly the allocator's tiers. The allocator must outlive the executor and, while
   // a step is submitted, be in the state that the step was made in. Throws InputError where memory
@@ -38,11 +39,11 @@ class CpuExecutor final : public Executor {
   StepResult wait() override { return result_; }
 
   [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override { return histories_.hash(seq); }
+  void read_pool(Tier, PoolImage&) override;
 
  private:
   void run_plan(const MemPlan&);
   void draw(std::span<const float> logits);
-  void draw_samples(const Draw&, std::span<const float> logits);
 
   std::shared_ptr<const CpuTransformer> model_;
   CpuExecutorConfig config_;

@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "core/check.h"
-#include "core/exec/rows/beam_draw.h"
+#include "core/exec/rows/group_draw.h"
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
@@ -167,23 +167,24 @@ void CudaExecutor::run_plan(const MemPlan& plan) {
 // One draw for each sequence: samples that still share a history draw from copies of one row.
 void CudaExecutor::collect_draws(Flight& flight) {
   flight.draws.clear();
-  flight.beams.clear();
+  flight.on_host.clear();
   draw_rows_.logits.clear();
   draw_rows_.sampling.clear();
   for (const Draw& draw : rows_.draws()) {
     const StepGroup& group = *draw.group;
     const Request& request = *group.request;
-    const Tokens position = group.first + group.count - request.prompt;
-    const bool beam = request.decoding.kind == DecodingKind::beam;
-    if (beam) {
-      flight.beams.push_back({&group, static_cast<int>(draw_rows_.logits.size()), draw.rows});
+    const Tokens position = output_position(group);
+    const bool on_host = decided_on_host(request);
+    if (on_host) {
+      flight.on_host.push_back({&group, static_cast<int>(draw_rows_.logits.size()), draw.rows});
     }
-    const std::size_t count = beam ? static_cast<std::size_t>(draw.rows) : group.sequences.size();
+    const std::size_t count =
+        on_host ? static_cast<std::size_t>(draw.rows) : group.sequences.size();
     for (std::size_t i = 0; i < count; ++i) {
       const auto row = static_cast<std::size_t>(draw.first_row) + (draw.rows == 1 ? 0 : i);
       draw_rows_.logits.push_back(rows_.rows().logits[row]);
       draw_rows_.sampling.push_back(
-          {.temperature = beam ? 0 : config_.sampling.temperature,
+          {.temperature = on_host ? 0 : config_.sampling.temperature,
            .top_p = config_.sampling.top_p,
            .top_k = config_.sampling.top_k,
            .request = request.id.index(),
@@ -272,7 +273,7 @@ StepResult CudaExecutor::wait_unnamed() {
   if (config_.mark_launches) read_launches(flight, marks);
   tokens_.clear();
   read_tokens(flight);
-  read_beams(flight);
+  draw_on_host(flight);
   window_.after(settled_);
   ++settled_;
   const Seconds elapsed = visible_at_ - std::max(began_at, flight.submitted_at);
@@ -308,21 +309,29 @@ void CudaExecutor::read_tokens(Flight& flight) {
     --history.on_their_way;
     const std::int32_t token = flight.token.get()[i];
     KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
-    if (request->decoding.kind == DecodingKind::beam) continue;
+    if (decided_on_host(*request)) continue;
     history.tokens.push_back(token);
     tokens_.push_back({seq, seq, token, flight.logprob.get()[i]});
   }
 }
 
-// The engine waits for a step with beams before it makes another: the logits are still there.
-void CudaExecutor::read_beams(Flight& flight) {
+bool CudaExecutor::decided_on_host(const Request& request) const {
+  return config_.teacher != nullptr || request.decoding.kind == DecodingKind::beam;
+}
+
+// The engine waits for such a step before it makes another: the logits are still there.
+void CudaExecutor::draw_on_host(Flight& flight) {
   const int vocab = model_->shape().vocab;
-  for (const BeamGroup& beam : flight.beams) {
-    beam_logits_.resize(static_cast<std::size_t>(beam.rows) * static_cast<std::size_t>(vocab));
-    KVSTOW_CUDA(cudaMemcpy(beam_logits_.data(),
-                           flight.logits + std::int64_t{beam.first_draw} * vocab,
-                           beam_logits_.size() * sizeof(float), cudaMemcpyDeviceToHost));
-    draw_beams(*beam.group, beam_logits_, vocab, histories_, tokens_);
+  for (const HostDraw& draw : flight.on_host) {
+    host_logits_.resize(static_cast<std::size_t>(draw.rows) * static_cast<std::size_t>(vocab));
+    KVSTOW_CUDA(cudaMemcpy(host_logits_.data(),
+                           flight.logits + std::int64_t{draw.first_draw} * vocab,
+                           host_logits_.size() * sizeof(float), cudaMemcpyDeviceToHost));
+    if (config_.teacher != nullptr) {
+      config_.teacher->draw(*draw.group, host_logits_, vocab, histories_, tokens_);
+    } else {
+      draw_beams(*draw.group, host_logits_, vocab, histories_, tokens_);
+    }
   }
 }
 

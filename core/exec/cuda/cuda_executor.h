@@ -16,7 +16,7 @@
 #include "core/exec/cuda/cuda_transformer.h"
 #include "core/exec/cuda/plan_runner.h"
 #include "core/exec/cuda/profiler_window.h"
-#include "core/exec/executor.h"
+#include "core/exec/rows/computing_executor.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/host_profile.h"
@@ -33,6 +33,7 @@ struct CudaExecutorConfig {
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
   // verification.
   bool poison = false;
+  Teacher* teacher = nullptr;      // draws instead of the executor
   Edge dropped_edge = Edge::none;  // to see that verification notices
   std::int64_t profile_from = 0;   // steps [from, to) are shown to an attached profiler
   std::int64_t profile_to = 0;
@@ -49,7 +50,7 @@ struct StepTiming {
   bool graph = false;
 };
 
-class CudaExecutor final : public Executor {
+class CudaExecutor final : public ComputingExecutor {
  public:
   // The pools are exactly the allocator's tiers. The allocator must outlive the executor and, while
   // submit() runs, be in the state that the step was made in. Throws InputError where memory is
@@ -59,8 +60,9 @@ class CudaExecutor final : public Executor {
 
   void submit(const Step&) override;
   StepResult wait() override;
-  [[nodiscard]] int depth() const override { return kDepth; }
+  [[nodiscard]] int depth() const override { return config_.teacher == nullptr ? kDepth : 1; }
   [[nodiscard]] std::uint64_t token_hash(SeqId seq) const override { return histories_.hash(seq); }
+  void read_pool(Tier tier, PoolImage& image) override { plans_.read(tier, image); }
 
   // Of every step that was waited for.
   [[nodiscard]] const std::vector<StepTiming>& timings() {
@@ -78,14 +80,15 @@ class CudaExecutor final : public Executor {
     SeqId seq;
     const Request* request;
   };
-  struct BeamGroup {
+  // A group whose tokens the host decides: beams, and everything under a teacher.
+  struct HostDraw {
     const StepGroup* group;
     int first_draw;
-    int rows;  // of logits: one while the beams share a history
+    int rows;  // of logits: one while the sequences share a history
   };
   struct Flight {
     std::vector<DrawnRow> draws;
-    std::vector<BeamGroup> beams;
+    std::vector<HostDraw> on_host;
     const float* logits = nullptr;
     PinnedBuffer<std::int32_t> token;  // [draws] written by the device
     PinnedBuffer<float> logprob;
@@ -113,7 +116,8 @@ class CudaExecutor final : public Executor {
   void read_times();
   void read_launches(const Flight&, const Marks&);
   void read_tokens(Flight&);
-  void read_beams(Flight&);
+  void draw_on_host(Flight&);
+  [[nodiscard]] bool decided_on_host(const Request&) const;
   [[nodiscard]] int graph_rows();
 
   std::shared_ptr<CudaTransformer> model_;
@@ -136,7 +140,7 @@ class CudaExecutor final : public Executor {
   std::array<LaunchMarks, kDepth> graph_marks_{LaunchMarks(LaunchMarks::By::captured_events),
                                                LaunchMarks(LaunchMarks::By::captured_events)};
   LaunchMarks single_marks_{LaunchMarks::By::ranges};
-  std::vector<float> beam_logits_;
+  std::vector<float> host_logits_;
 
   std::int64_t submitted_ = 0;
   std::int64_t settled_ = 0;

@@ -161,4 +161,19 @@ void PlanRunner::before_writing(std::span<const std::int64_t> slots, cudaStream_
   if (meet) end_quarantine(compute);
 }
 
+void PlanRunner::read(Tier tier, PoolImage& image) const {
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+  if (tier == Tier::host) {
+    const auto bytes = std::as_bytes(std::span(host_data_.get(), host_data_.size()));
+    image.slot_bytes = static_cast<std::size_t>(slot_bytes_of_all_layers(pool_.layout));
+    image.data.assign(bytes.begin(), bytes.end());
+    return;
+  }
+  std::vector<std::uint16_t> pool(pool_data_.size());
+  KVSTOW_CUDA(cudaMemcpy(pool.data(), pool_.data, pool.size() * sizeof(std::uint16_t),
+                         cudaMemcpyDeviceToHost));
+  image.gather(std::as_bytes(std::span(pool)), 2 * static_cast<std::size_t>(pool_.layout.layers),
+               static_cast<std::size_t>(pool_.layout.slots));
+}
+
 }  // namespace kvstow

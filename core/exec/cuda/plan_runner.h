@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/exec/cuda/memory.h"
+#include "core/exec/rows/computing_executor.h"
 #include "core/kv/mem_plan.h"
 #include "kernels/cuda/cache_ops.h"
 
@@ -47,6 +48,9 @@ class PlanRunner {
 
   // To be called before `compute` writes these slots (-1: none).
   void before_writing(std::span<const std::int64_t> slots, cudaStream_t compute);
+
+  // Waits until the device has nothing to do.
+  void read(Tier, PoolImage&) const;
 
  private:
   struct Extent {

@@ -1,0 +1,27 @@
+// What the sequences of a group draw, on real logits.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/engine/sampling.h"
+#include "core/exec/rows/token_histories.h"
+#include "core/exec/step.h"
+
+namespace kvstow {
+
+// The output position that a group draws in this step.
+[[nodiscard]] inline Tokens output_position(const StepGroup& group) {
+  return group.first + group.count - group.request->prompt;
+}
+
+// Draws a token for each sequence of the group and appends what was drawn. `logits` has one row of
+// `vocab` for each sequence, or a single row while they share a history.
+void draw_group(const StepGroup&, std::span<const float> logits, int vocab, const SamplingConfig&,
+                std::uint64_t seed, TokenHistories&, std::vector<TokenOut>& out);
+
+// One step of beam search: rearranges the group's histories too.
+void draw_beams(const StepGroup&, std::span<const float> logits, int vocab, TokenHistories&,
+                std::vector<TokenOut>& out);
+
+}  // namespace kvstow
