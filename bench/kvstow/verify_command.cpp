@@ -47,7 +47,7 @@ Level level_of(const ResolvedPoint& point, int asked) {
 
 // Relative L2 of a row of logits between two orders of summation, in unit roundoffs of the dtype.
 // The largest one found is printed beside it.
-constexpr double kToleranceInRoundoffs = 32;
+constexpr double kToleranceInRoundoffs = 16;
 
 double tolerance_of(const ResolvedPoint& point) {
   const int bits = point.model.dtype == "f32" ? 24 : point.model.dtype == "f16" ? 11 : 8;

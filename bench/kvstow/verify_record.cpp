@@ -45,8 +45,10 @@ void VerifyRecord::add(const ResolvedPoint& point, int level, std::size_t reques
                    {"date", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now))},
                    {"wall_s", wall_s}});
   if (const auto& logits = verdict.logits) {
-    arms_.back()["logits"] = {
-        {"rows", logits->rows}, {"largest", logits->largest}, {"beyond", logits->beyond}};
+    arms_.back()["logits"] = {{"rows", logits->rows},
+                              {"largest", logits->largest},
+                              {"beyond", logits->beyond},
+                              {"tolerance", logits->tolerance}};
   }
   std::ofstream out(file_);
   out << "{\"verify\": [\n";

@@ -72,7 +72,7 @@ void ForcingTeacher::compare(const StepGroup& group, std::size_t sample,
                "a logit is not finite: some K or V was read that nobody had written");
   ++verdict_.rows;
   verdict_.largest = std::max(verdict_.largest, error);
-  if (error <= tolerance_) return;
+  if (error <= verdict_.tolerance) return;
   beyond_[group.request->id.index()] = true;
   if (verdict_.beyond++ > 0) return;
   verdict_.first = {group.request->id, sample, output_position(group), error};

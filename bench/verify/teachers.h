@@ -41,6 +41,7 @@ class ReferenceTeacher final : public Teacher {
 
 // How far the logits of a run are from the reference's: relative L2 of a row.
 struct LogitsVerdict {
+  double tolerance = 0;
   std::int64_t rows = 0;
   double largest = 0;
   std::int64_t beyond = 0;  // rows beyond the tolerance
@@ -56,7 +57,7 @@ struct LogitsVerdict {
 class ForcingTeacher final : public Teacher {
  public:
   ForcingTeacher(const RememberedDraws& reference, double tolerance)
-      : reference_(reference), tolerance_(tolerance), beyond_(reference.size()) {}
+      : reference_(reference), beyond_(reference.size()), verdict_{.tolerance = tolerance} {}
   void draw(const StepGroup&, std::span<const float> logits, int vocab, TokenHistories&,
             std::vector<TokenOut>& out) override;
 
@@ -69,7 +70,6 @@ class ForcingTeacher final : public Teacher {
                std::span<const float> expected);
 
   const RememberedDraws& reference_;
-  double tolerance_;
   std::vector<bool> beyond_;  // by request
   LogitsVerdict verdict_;
 };

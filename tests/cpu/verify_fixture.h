@@ -54,7 +54,7 @@ inline Transformer tiny_shape(int hidden, int head_dim, int ffn, int vocab) {
 ExecutorFactory tiny_model(int threads = 1);
 inline constexpr SamplingConfig kTinySampling{.temperature = 0.8, .top_k = 40, .top_p = 0.95};
 
-// How far logits may be apart where tokens are forced: 32 unit roundoffs of bf16.
+// How far logits may be apart where tokens are forced: 16 unit roundoffs of bf16.
 inline constexpr double kTinyTolerance = 0.0625;
 
 // Below the truth, so that allocators which reserve have to grow past it.
