@@ -147,6 +147,7 @@ class Reader {
     if (!draft.missing_file.empty()) return skip(draft.missing_file, scope.panel);
     Curve curve{.base = std::move(draft.point), .rates = {}, .search = {}};
     if (options_.reduced == 1) curve.search = scope.search;
+    if (options_.simulated) predict(curve.base, axes, scope);
     curve.base.labels.experiment = experiment_.name;
     curve.base.labels.figure = scope.figure;
     curve.base.labels.panel = scope.panel;
@@ -160,6 +161,17 @@ class Reader {
       curve.rates = {curve.base.workload.rate_per_s};
     }
     experiment_.curves.push_back(std::move(curve));
+  }
+
+  static void predict(ResolvedPoint& point, const Axes& axes, const Scope& scope) {
+    for (const auto& [name, values] : axes) {
+      if (name == "executor" && values.size() > 1) {
+        scope.where.fail("--simulated: the sweep has executors of its own");
+      }
+    }
+    point.executor = "simulated";
+    point.attribution = false;
+    point.profile_from = point.profile_to = 0;
   }
 
   void skip(const std::string& file, const std::string& panel) {

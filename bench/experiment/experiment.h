@@ -36,6 +36,8 @@ struct ReadOptions {
   // In (0, 1]. Below 1, a quick look: durations and windows are multiplied by it, only the first
   // seed and the listed rates are run.
   double reduced = 1;
+  // Predict: executor simulated in place of one that computes, everything else as it is.
+  bool simulated = false;
 };
 
 // Throws InputError (one line, FILE:LINE) for anything that could not run: every name, number and

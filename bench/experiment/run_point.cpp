@@ -104,28 +104,82 @@ StepTimes serve(const ResolvedPoint& point, RunResult& result, bool mark_launche
   return {.device = device_steps(*executor), .host = profile->take()};
 }
 
+Seconds median(std::vector<Seconds> values) {
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// By the clock on the wall, from the decision to the end of it: medians over turns.
+SwapCost measured_swap(const ResolvedPoint& point, KvAllocator& allocator, Request request,
+                       const std::vector<SeqId>& group, MemPlan& admitted) {
+  const auto executor = make_executor(point, allocator, nullptr, false);
+  WallClock clock;
+  const auto run = [&](const Step& step) {
+    executor->submit(step);
+    executor->wait();
+  };
+  const auto swap = [&](auto direction) {
+    Step step;
+    KVSTOW_CHECK(direction(step.plan) == AllocStatus::ok, "no room to swap");
+    run(step);
+  };
+  const auto out = [&](MemPlan& plan) { return allocator.swap_out(group, plan); };
+  const auto in = [&](MemPlan& plan) { return allocator.swap_in(group, Tokens(0), plan); };
+  const auto took = [&](auto... work) {
+    const Seconds begin = clock.now();
+    (work(), ...);
+    return clock.now() - begin;
+  };
+  constexpr std::uint32_t kTurns = 15;
+  constexpr Seconds kDrained = 0.02;  // a swap out may end after its step has
+  std::vector<Seconds> recompute, swap_in, swap_in_out;
+  for (std::uint32_t turn = 0; turn < kTurns; ++turn) {
+    request.id = RequestId(turn);  // a history of its own
+    Step prompt;
+    prompt.plan.swap(admitted);
+    prompt.groups.push_back({&request, group, Tokens(0), request.prompt, false});
+    prompt.totals = {.groups = 1, .sequences = 1, .prompt_tokens = request.prompt};
+    recompute.push_back(took([&] { run(prompt); }));
+    swap(out);
+    clock.wait_until(clock.now() + kDrained);
+    swap_in.push_back(took([&] { swap(in); }));
+    swap_in_out.push_back(took([&] { swap(out); }, [&] { swap(in); }));
+  }
+  return {.swap_in = median(swap_in),
+          .swap_in_out = median(swap_in_out),
+          .recompute = median(recompute)};
+}
+
+// As the step law has it.
+SwapCost expected_swap(const ResolvedPoint& point, KvAllocator& allocator, const Request& request,
+                       const std::vector<SeqId>& group, MemPlan& admitted) {
+  MemPlan in;
+  KVSTOW_CHECK(allocator.swap_out(group, admitted) == AllocStatus::ok, "no swap space");
+  KVSTOW_CHECK(allocator.swap_in(group, Tokens(0), in) == AllocStatus::ok, "no room to return");
+  const Tokens tokens_out = admitted.moved().out;
+  const Tokens tokens_in = in.moved().in;
+  Step prompt;
+  prompt.totals = {.groups = 1, .sequences = 1, .prompt_tokens = request.prompt};
+  return {.swap_in = point.step_law.link_time(tokens_in, Tokens(0)),
+          .swap_in_out = point.step_law.link_time(tokens_in, tokens_out),
+          .recompute = point.step_law.step_time(prompt)};
+}
+
 // One sequence of the workload's first prompt: out to the host, back in, and computed anew.
 void swap(const ResolvedPoint& point, RunResult& result) {
   const auto workload = make_workload(point.workload, point.seed);
   const Request request = workload->next().value();
   const auto allocator = make_allocator(point.system.allocator, pool_config(point));
   const std::vector<SeqId> group = {SeqId(0)};
-  Step out;
-  Step in;
+  MemPlan admitted;
   const AdmitRequest admit = {
       .group = group, .prompt = request.prompt, .expected_total = request.prompt};
-  KVSTOW_CHECK(allocator->admit(admit, out.plan).status == AllocStatus::ok,
+  KVSTOW_CHECK(allocator->admit(admit, admitted).status == AllocStatus::ok,
                "an empty pool is full");
-  KVSTOW_CHECK(allocator->swap_out(group, out.plan) == AllocStatus::ok, "no swap space");
-  KVSTOW_CHECK(allocator->swap_in(group, Tokens(0), in.plan) == AllocStatus::ok,
-               "no room to return");
-  const Tokens tokens_out = out.plan.moved().out;
-  const Tokens tokens_in = in.plan.moved().in;
-  result.swap.swap_in = point.step_law.link_time(tokens_in, Tokens(0));
-  result.swap.swap_in_out = point.step_law.link_time(tokens_in, tokens_out);
-  Step prompt;
-  prompt.totals = {.groups = 1, .sequences = 1, .prompt_tokens = request.prompt};
-  result.swap.recompute = point.step_law.step_time(prompt);
+  result.swap = point.executor == "simulated"
+                    ? expected_swap(point, *allocator, request, group, admitted)
+                    : measured_swap(point, *allocator, request, group, admitted);
   result.trace = workload->report();
 }
 

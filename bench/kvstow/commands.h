@@ -9,8 +9,9 @@ namespace kvstow {
 struct RunArguments {
   std::vector<std::string> files;
   std::string out = "out";
-  int jobs = 0;        // 0: one for each hardware thread
-  double reduced = 1;  // below 1: a quick look (ReadOptions::reduced)
+  int jobs = 0;            // 0: one for each hardware thread
+  double reduced = 1;      // below 1: a quick look (ReadOptions::reduced)
+  bool simulated = false;  // ReadOptions::simulated
 };
 
 struct VerifyArguments {

@@ -61,6 +61,9 @@ int run(int argc, char** argv) {
   run->add_option("--reduced", run_arguments.reduced,
                   "Below 1, a quick look and not a measurement: durations times this,\n"
                   "the first seed, no search");
+  run->add_flag("--simulated", run_arguments.simulated,
+                "Predict what executors cpu and cuda would measure: the same points, under the\n"
+                "experiment's step law");
   run->footer(
       "Every point is written whole to OUT/rows/KEY.json, where KEY is a hash of its resolved\n"
       "config, its trace and this build. Killed runs resume; changed code never serves old rows.\n"

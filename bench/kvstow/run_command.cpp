@@ -71,7 +71,7 @@ int run_command(const RunArguments& arguments) {
     throw InputError("--reduced: must be above 0 and at most 1");
   }
   const std::vector<Experiment> experiments =
-      read_all(arguments.files, {.reduced = arguments.reduced});
+      read_all(arguments.files, {.reduced = arguments.reduced, .simulated = arguments.simulated});
   const Store store(arguments.out);
   ProgressPrinter printer;
   RunOptions options;

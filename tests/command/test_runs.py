@@ -27,6 +27,25 @@ class RunTest(CommandTest):
         found = POINTS.search(self.run_good("run", "x.yaml", "--out", out, *options))
         return int(found.group(1)), int(found.group(2))
 
+    def test_what_is_computed_can_be_predicted(self):
+        computed = """name: tiny
+title: Computed
+model: tiny-qwen3
+law: roofline
+workload: {lengths: alpaca, arrivals: all-at-zero, max_requests: 8, over_limit: clip}
+sweep: {system: [vllm, orca-max], executor: [cpu]}
+"""
+        self.write("x.yaml", computed)
+        self.run_good("run", "x.yaml", "--out", "predicted", "--simulated")
+        rows = self.rows("predicted").values()
+        self.assertEqual([r["point"]["executor"] for r in rows], ["simulated"] * 2)
+        self.write("x.yaml", computed.replace("executor: [cpu]", "executor: [simulated]"))
+        self.run_good("run", "x.yaml", "--out", "simulated")
+        self.assertEqual(self.rows("predicted"), self.rows("simulated"))
+        self.write("x.yaml", computed.replace("[cpu]", "[cpu, simulated]"))
+        code, _, err = self.kvstow("run", "x.yaml", "--simulated")
+        self.assertEqual((code, err), (2, "x.yaml:1: --simulated: the sweep has executors of its own\n"))
+
     def test_same_seed_same_bytes_on_any_number_of_threads(self):
         self.assertEqual(self.run_experiment(SEARCH, "a", "--jobs", "1")[1], 0)
         self.run_experiment(SEARCH, "b", "--jobs", "4")

@@ -49,6 +49,20 @@ TEST(RealPoints, TheSameTokensUnderEverySystem) {
   EXPECT_NE(run_point(other).summary.token_hash, hash);
 }
 
+// Out, back and computed anew, under block tables and extents.
+TEST(RealPoints, ASwapIsCarriedOut) {
+  for (const char* system : {"vllm", "orca-oracle"}) {
+    ResolvedPoint point = first_point("single", system);
+    point.kind = PointKind::swap;
+    point.executor = "cpu";
+    point.host_pool = point.pool;
+    const SwapCost cost = run_point(point).swap;
+    EXPECT_GT(cost.swap_in, 0) << system;
+    EXPECT_GT(cost.swap_in_out, 0) << system;
+    EXPECT_GT(cost.recompute, 0) << system;
+  }
+}
+
 TEST(RealPoints, ACheckpointIsRead) {
   ResolvedPoint point = first_point("single", "vllm");
   point.model.name = "saved";
