@@ -5,6 +5,8 @@ simulator under the step law that fit_law.py found in the same steps (`law: meas
 """
 import json
 
+from identity_board import identity
+
 MEMORY = ("live", "reserved", "internal", "rounding")
 
 
@@ -54,5 +56,6 @@ def saturation(board, runs, source):
 
 def engine(board, folder):
     board.issue = 6
+    identity(board, folder)
     nano(board, runs_of(folder / "engine_nano.json"), "engine_nano.json")
     saturation(board, runs_of(folder / "engine_saturation.json"), "engine_saturation.json")

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""Keeps what `kvstow verify --record` found: record_verify.py TO.json FOUND.json..."""
+import json
+import pathlib
+import sys
+
+found = [entry for path in sys.argv[2:] for entry in json.loads(pathlib.Path(path).read_text())["verify"]]
+for entry in found:
+    entry["wall_s"] = round(entry["wall_s"], 3)
+text = ",\n".join("  " + json.dumps(entry) for entry in found)
+pathlib.Path(sys.argv[1]).write_text('{"verify": [\n' + text + "\n]}\n")
