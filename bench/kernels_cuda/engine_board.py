@@ -3,15 +3,10 @@
 engine_nano.json: nano-vLLM's benchmark. engine_saturation.json: OPT-13B in overload, on the GPU and by the
 simulator under the step law that fit_law.py found in the same steps (`law: measured`).
 """
-import json
-
 from identity_board import identity
+from paper_board import beside_the_paper, runs_of
 
 MEMORY = ("live", "reserved", "internal", "rounding")
-
-
-def runs_of(path):
-    return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def nano(board, runs, source):
@@ -59,3 +54,4 @@ def engine(board, folder):
     identity(board, folder)
     nano(board, runs_of(folder / "engine_nano.json"), "engine_nano.json")
     saturation(board, runs_of(folder / "engine_saturation.json"), "engine_saturation.json")
+    beside_the_paper(board, folder)

@@ -3,7 +3,8 @@
 
     record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json]
 
-One entry for each row: what ran on which build, what was measured, and sums over its steps (the runs need `records: true`).
+One entry for each row: what ran on which build, what was measured, and sums over its steps (runs that serve need
+`records: true`): all of them, those of decodes, those that began in the window, and the median step of one sequence.
 With ceilings (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
 entry also has its floor, the time that no engine on this device can beat:
 
@@ -16,6 +17,7 @@ import csv
 import gzip
 import json
 import pathlib
+import statistics
 
 
 def records(run, key, kind):
@@ -61,31 +63,48 @@ def floor_s(row, steps, requests, read, gemm):
     return time
 
 
-def entry_of(run, row, ceilings):
-    steps = records(run, row["key"], "steps")
+def sums(row, steps):
     decodes = [s for s in steps if int(s["prompt_tokens"]) == 0]
+    alone = [float(s["elapsed_s"]) for s in decodes if int(s["sequences"]) == 1]
+    begin, end = row["config"]["window_s"]
+    inside = [s for s in steps if begin <= float(s["begin_s"]) < end]
+    return {
+        "steps": len(steps),
+        "decode_steps": len(decodes),
+        "kv_read_tokens": sum(int(s["kv_read_tokens"]) for s in steps),
+        "step_time_s": sum(float(s["elapsed_s"]) for s in steps),
+        "decode_step_time_s": sum(float(s["elapsed_s"]) for s in decodes),
+        "one_sequence_steps": len(alone),
+        "one_sequence_step_s": statistics.median(alone) if alone else None,
+        # Every running sequence draws a token in every step.
+        "window_tokens": sum(int(s["sequences"]) for s in inside),
+        "window_step_time_s": sum(float(s["elapsed_s"]) for s in inside),
+    }
+
+
+def entry_of(run, row, ceilings):
     entry = {
         "experiment": row["experiment"],
+        "panel": row["point"]["panel"],
         "model": row["point"]["model"],
         "system": row["point"]["system"],
         "executor": row["point"]["executor"],
         "dataset": row["point"]["dataset"],
         "law": row["config"]["law"],
         "seed": row["point"]["seed"],
-        "request_rate_per_s": row["point"]["request_rate_per_s"],
+        "request_rate_per_s": row["point"].get("request_rate_per_s"),
+        "block_tokens": row["point"]["block_tokens"],
         "pool_bytes": row["config"]["pool_bytes"],
         "deterministic": row["config"].get("deterministic", False),
         "build": row["build"],
         "trace": row["trace"],
         "date": row["timing"]["date"],
         "metrics": row["metrics"],
-        "device_times": row.get("device_times"),
-        "steps": len(steps),
-        "decode_steps": len(decodes),
-        "kv_read_tokens": sum(int(s["kv_read_tokens"]) for s in steps),
-        "step_time_s": sum(float(s["elapsed_s"]) for s in steps),
-        "decode_step_time_s": sum(float(s["elapsed_s"]) for s in decodes),
     }
+    if row["config"]["kind"] != "serve":
+        return entry
+    steps = records(run, row["key"], "steps")
+    entry |= {"device_times": row.get("device_times")} | sums(row, steps)
     if ceilings and row["point"]["executor"] == "cuda":
         entry["floor_s"] = floor_s(row, steps, records(run, row["key"], "requests"), *ceilings)
         entry["read_bytes_per_s"], entry["gemm_flops_per_s"] = ceilings
@@ -111,7 +130,8 @@ def main():
     for run in args.run:
         for path in sorted((run / "rows").glob("*.json")):
             entries.append(rounded(entry_of(run, json.loads(path.read_text()), ceilings)))
-    entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"], e["seed"]))
+    entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"],
+                                e["seed"], e["block_tokens"], e["request_rate_per_s"] or 0))
     text = ",\n".join("  " + json.dumps(e) for e in entries)
     args.to.write_text('{"runs": [\n' + text + "\n]}\n")
 
