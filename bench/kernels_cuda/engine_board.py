@@ -33,6 +33,8 @@ def nano(board, runs, source):
 def saturation(board, runs, source):
     measured = [r for r in runs if r["executor"] == "cuda"]
     predicted = {(r["system"], r["seed"]): r for r in runs if r["executor"] == "simulated"}
+    board.add("OPT-13B ShareGPT in overload: classes of the waste ledger over the pool, difference from 1", "ratio",
+              "<=1e-05", [abs(sum(r["metrics"]["memory"].values()) - 1) for r in measured], source)
     for system in sorted({r["system"] for r in measured}):
         own = [r for r in measured if r["system"] == system]
         pairs = [(r, predicted[system, r["seed"]]) for r in own if (system, r["seed"]) in predicted]
