@@ -59,6 +59,7 @@ def rates(board, runs, source):
 
 
 SHARING = {"parallel, 6 samples": ("Fig. 14, six samples, OPT-13B Alpaca", "14", "parallel/6"),
+           "beam search, 6": ("Fig. 14, six beams, OPT-13B Alpaca", "14", "beam/6"),
            "five-shot prefix": ("Fig. 16, five-shot prefix, LLaMA-13B", "16", "5-shot")}
 
 
