@@ -71,7 +71,7 @@ def sharing(board, runs, source):
         return over(values.get("vllm"), values.get("orca-oracle"))
 
     for panel, (name, *key) in SHARING.items():
-        for what, of in (("tokens per second in overload", lambda r: r["window_tokens"] / r["window_step_time_s"]),
+        for what, of in (("tokens per second in overload", lambda r: r["window_tokens"] / r["window_s"]),
                          ("running requests", lambda r: r["metrics"]["batch_groups"])):
             theirs = f" (the paper's request rates: {ratios[tuple(key)]:.3g})" if what.startswith("tokens") else ""
             for executor, beside in (("cuda", theirs), ("simulated", ", simulated")):
