@@ -31,6 +31,20 @@ __device__ __forceinline__ void load8(const float* p, float (&x)[8]) {
   x[4] = high.x, x[5] = high.y, x[6] = high.z, x[7] = high.w;
 }
 
+// The same eight elements, loaded now and needed later.
+template <class T>
+struct Raw8 {
+  uint4 raw[sizeof(T) / 2];
+
+  __device__ __forceinline__ void load(const T* p) {
+#pragma unroll
+    for (std::size_t i = 0; i < sizeof(T) / 2; ++i) raw[i] = reinterpret_cast<const uint4*>(p)[i];
+  }
+  __device__ __forceinline__ void to(float (&x)[8]) const {
+    load8(reinterpret_cast<const T*>(raw), x);
+  }
+};
+
 // body.operator()<T>() for the 16-bit type that `dtype` names.
 template <class Body>
 void with_dtype(DType dtype, const char* kernel, const Body& body) {

@@ -21,6 +21,8 @@ void add_norm(const NormArgs&, void* residual, cudaStream_t stream,
 
 void activation(const ActivationArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
 
-void embedding(const EmbeddingArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
+// A token below 0 is drawn[~token]: what the step before has drawn, which the host may not know.
+void embedding(const EmbeddingArgs&, const std::int32_t* drawn, cudaStream_t stream,
+               Dependent dependent = Dependent::no);
 
 }  // namespace kvstow::kernels::cuda

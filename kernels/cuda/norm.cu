@@ -23,8 +23,18 @@ template <class T, int kVectors>
 __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* residual) {
   __shared__ float parts[2][32];
   ptx::let_next_kernel_start();
-  ptx::wait_for_earlier_kernels();
   const std::int64_t row = blockIdx.x / a.segments;
+  const bool centred = a.kind == NormKind::layer_norm;
+  Raw8<T> weight[kVectors];
+  Raw8<T> bias[kVectors];
+#pragma unroll
+  for (int v = 0; v < kVectors; ++v) {
+    const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
+    if (at >= a.width) continue;
+    weight[v].load(static_cast<const T*>(a.weight) + at);
+    if (centred) bias[v].load(static_cast<const T*>(a.bias) + at);
+  }
+  ptx::wait_for_earlier_kernels();
   const std::int64_t begin = std::int64_t{blockIdx.x % a.segments} * a.width;
   const T* from = static_cast<const T*>(a.x) + row * a.x_stride + begin;
   float x[kVectors][8] = {};
@@ -48,7 +58,6 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
     for (int i = 0; i < 8; ++i) sum += x[v][i];
   }
   const auto width = static_cast<float>(a.width);
-  const bool centred = a.kind == NormKind::layer_norm;
   const float mean = centred ? block_sum(sum, parts[0]) / width : 0.0f;
   float square = 0;
 #pragma unroll
@@ -66,12 +75,12 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
   for (int v = 0; v < kVectors; ++v) {
     const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
     if (at >= a.width) continue;
-    float weight[8];
-    float bias[8] = {};
-    load8(static_cast<const T*>(a.weight) + at, weight);
-    if (centred) load8(static_cast<const T*>(a.bias) + at, bias);
+    float w[8];
+    float b[8] = {};
+    weight[v].to(w);
+    if (centred) bias[v].to(b);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) x[v][i] = fmaf((x[v][i] - mean) * factor, weight[i], bias[i]);
+    for (int i = 0; i < 8; ++i) x[v][i] = fmaf((x[v][i] - mean) * factor, w[i], b[i]);
     store8(to + at, x[v]);
   }
 }

@@ -4,7 +4,7 @@
 //
 // Probabilities are summed as fixed-point integers, exp((x - largest) / temperature) * 2^31 each:
 // exact and therefore the same in whatever order the threads come. Tokens below 2^-31 of the
-// likeliest are never drawn. Against the CPU's doubles a draw differs only where the random number
+// likeliest (of 1024 neighbours, where temperature is all there is) are never drawn. Against the CPU's doubles a draw differs only where the random number
 // falls within about 1e-6 of the boundary between two tokens.
 #pragma once
 
@@ -37,6 +37,7 @@ struct SamplingArgs {
   std::uint64_t seed;
   std::int32_t* token;  // [rows]; -1 where a logit is not finite (K or V nobody had written)
   float* logprob;       // [rows], under the unmodified distribution, NaN likewise; null: not wanted
+  std::int32_t* next_token = nullptr;  // the tokens once more, for the next step; null: not wanted
 };
 
 void sample_tokens(const SamplingArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);

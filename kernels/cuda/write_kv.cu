@@ -19,7 +19,6 @@ struct Params {
 template <class T, int kLanes>
 __global__ void __launch_bounds__(kThreads) rotate_and_write_kernel(const Params p) {
   ptx::let_next_kernel_start();
-  ptx::wait_for_earlier_kernels();
   const RotateWriteArgs& a = p.a;
   const KvLayout& layout = a.kv.pool.layout;
   const std::uint32_t item = (blockIdx.x * kThreads + threadIdx.x) / kLanes;
@@ -32,6 +31,10 @@ __global__ void __launch_bounds__(kThreads) rotate_and_write_kernel(const Params
   const bool is_q = head < a.heads;
   const bool is_v = head >= a.heads + layout.kv_heads;
   const int kv_head = head - a.heads - (is_v ? layout.kv_heads : 0);
+  // No kernel of the step writes these.
+  const std::int64_t slot = mine && !is_q ? a.kv.slots[row] : 0;
+  const std::int64_t position = mine && a.cos ? a.position[row] : 0;
+  ptx::wait_for_earlier_kernels();
 
   float low[8] = {};
   float high[8] = {};
@@ -67,7 +70,7 @@ __global__ void __launch_bounds__(kThreads) rotate_and_write_kernel(const Params
   }
   if (!mine) return;
   if (a.cos && !is_v) {
-    const std::int64_t angle = std::int64_t{a.position[row]} * (dim / 2) + at;
+    const std::int64_t angle = position * (dim / 2) + at;
     float c[8];
     float s[8];
     load8(a.cos + angle, c);
@@ -83,7 +86,6 @@ __global__ void __launch_bounds__(kThreads) rotate_and_write_kernel(const Params
   if (is_q) {
     to = static_cast<T*>(a.q) + row * a.q_stride + head * dim;
   } else {
-    const std::int64_t slot = a.kv.slots[row];
     if (slot < 0) return;
     to = static_cast<T*>(a.kv.pool.data) + layout.part_offset(a.kv.layer, is_v ? 1 : 0) +
          slot * layout.slot_stride() + kv_head * dim;

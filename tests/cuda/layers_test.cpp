@@ -133,7 +133,11 @@ TEST_P(LayersOnGpu, EmbeddingsAgreeWithTheReference) {
     position.push_back(static_cast<std::int32_t>(random.below(kTokens)));
   }
   const DeviceArray<std::uint16_t> dt(table.bits), dp(positions.bits);
-  const DeviceArray<std::int32_t> on_token(token), on_position(position);
+  // Every third token is known by its draw only.
+  std::vector<std::int32_t> named = token;
+  for (int i = 0; i < kRows; i += 3) named[static_cast<std::size_t>(i)] = ~(kRows - 1 - i);
+  const std::vector<std::int32_t> drawn(token.rbegin(), token.rend());
+  const DeviceArray<std::int32_t> on_token(named), on_position(position), on_drawn(drawn);
   for (const bool learned : {false, true}) {
     std::vector<float> want(kRows * kWidth);
     reference::embedding({kRows, kWidth, token.data(), table.floats.data(), position.data(),
@@ -143,7 +147,7 @@ TEST_P(LayersOnGpu, EmbeddingsAgreeWithTheReference) {
     y.fill_bytes(0xff);
     embedding({kRows, kWidth, on_token.get(), dt.get(), on_position.get(),
                learned ? dp.get() : nullptr, y.get(), kWidth, dtype},
-              nullptr);
+              on_drawn.get(), nullptr);
     expect_rounded(y.host(), want, dtype, 1, "embedding");
   }
 }

@@ -12,7 +12,7 @@ namespace kvstow {
 namespace {
 
 // Steps with prompts; longer ones use what cuBLASLt prefers.
-constexpr int kTunedPromptRows[] = {512, 1024, 2048, 4096};
+constexpr int kTunedPromptRows[] = {512, 1024, 2048, 4096, 8192, 16384};
 
 constexpr std::size_t kRememberedSteps = 1 << 16;  // before their times need more memory
 
@@ -57,6 +57,7 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
     upload_[parity] = std::make_unique<RowsUpload>(config.max_step_rows, stride);
     Flight& flight = flights_[parity];
     flight.token = {draws, "the drawn tokens"};
+    flight.drawn = {draws, "the drawn tokens"};
     flight.logprob = {draws, "the drawn tokens"};
   }
   timings_.reserve(kRememberedSteps);
@@ -96,7 +97,7 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
   LaunchMarks* const marks = work.marks();
   if (marks != nullptr) marks->begin(stream);
-  model_->forward(rows, flights_[1 - parity].token.get(), plans_.pool(), work, stream);
+  model_->forward(rows, flights_[1 - parity].drawn.get(), plans_.pool(), work, stream);
   enter(marks, LaunchClass::sampling, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
                                 .vocab = model_->shape().vocab,
@@ -106,8 +107,9 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                                 .row = rows.sampling,
                                 .seed = config_.seed,
                                 .token = flights_[parity].token.get(),
-                                .logprob = flights_[parity].logprob.get()},
-                               stream);
+                                .logprob = flights_[parity].logprob.get(),
+                                .next_token = flights_[parity].drawn.get()},
+                               stream, kernels::cuda::Dependent::yes);
   if (marks != nullptr) marks->end(stream);
 }
 
@@ -138,12 +140,14 @@ void CudaExecutor::submit_unnamed(const Step& step) {
   rows_.collect(step, histories_);
   collect_draws(flight);
   const Marks& marks = marks_[static_cast<std::size_t>(submitted_) % marks_.size()];
+  flight.timing = {.rows = rows_.rows().rows()};
+  const Launches launches = flight.timing.rows > 0 ? send_rows(flight, parity) : Launches{};
+  // The step's own work begins: whatever is late before this, its rows too, left the device idle.
   KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
   if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
   run_plan(step.plan);
   if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.planned, compute_));
-  flight.timing = {.rows = rows_.rows().rows()};
-  if (flight.timing.rows > 0) run_rows(flight, parity);
+  if (flight.timing.rows > 0) run_rows(flight, parity, launches);
   KVSTOW_CUDA(cudaEventRecord(marks.done, compute_));
   flight.submitted_at = now();
   flight.timing.host = flight.submitted_at - visible_at_;
@@ -230,25 +234,29 @@ void CudaExecutor::make_room(const ForwardRows& rows) {
   for (auto& upload : upload_) upload = std::make_unique<RowsUpload>(most, stride);
 }
 
-void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
+// The rows are on their way; what `compute_` does next waits for them.
+CudaExecutor::Launches CudaExecutor::send_rows(Flight& flight, std::size_t parity) {
   feed_from_last_step();
   const ForwardRows& rows = rows_.rows();
-  plans_.before_writing(rows.slot, compute_);
   const int graph = graph_rows();
   if (graph == 0) make_room(rows);
   RowsUpload& upload = graph > 0 ? *graph_upload_[parity] : *upload_[parity];
   // Only where the rows of an earlier step lie in the same places: others would lead out of the
   // pool.
   const bool too_early = config_.dropped_edge == Edge::rows_before_layers && graph > 0;
-  const DeviceRows there = [&] {
-    const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
-    const DeviceRows packed = upload.pack(rows, draw_rows_, graph);
-    if (too_early) hold_up(transfer_);
-    upload.send(transfer_);
-    return packed;
-  }();
+  const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
+  const DeviceRows there = upload.pack(rows, draw_rows_, graph);
+  if (too_early) hold_up(transfer_);
+  upload.send(transfer_);
   KVSTOW_CUDA(cudaEventRecord(flight.sent, transfer_));
   if (!too_early) KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
+  return {graph, there};
+}
+
+void CudaExecutor::run_rows(Flight& flight, std::size_t parity, const Launches& launches) {
+  const ForwardRows& rows = rows_.rows();
+  plans_.before_writing(rows.slot, compute_);
+  const int graph = launches.graph;
   flight.timing.graph = graph > 0;
   const HostProfile::Range range(
       config_.profile, graph > 0 ? HostStage::launch_graph : HostStage::forward, rows.rows());
@@ -257,7 +265,7 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
     flight.logits = graph_work_->logits();
   } else {
     if (config_.profile != nullptr) work_->mark(&single_marks_);
-    forward(there, parity, *work_, compute_);
+    forward(launches.rows, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
 }
@@ -274,7 +282,6 @@ StepResult CudaExecutor::wait_unnamed() {
   tokens_.clear();
   read_tokens(flight);
   draw_on_host(flight);
-  window_.after(settled_);
   ++settled_;
   const Seconds elapsed = visible_at_ - std::max(began_at, flight.submitted_at);
   return {.elapsed = elapsed, .tokens = tokens_};

@@ -91,11 +91,17 @@ class CudaExecutor final : public ComputingExecutor {
     std::vector<HostDraw> on_host;
     const float* logits = nullptr;
     PinnedBuffer<std::int32_t> token;  // [draws] written by the device
+    DeviceBuffer<std::int32_t> drawn;  // the same for the next step's embedding
     PinnedBuffer<float> logprob;
     Event sent;
     Seconds submitted_at = 0;
     Event planned;  // the memory plan is done; where launches are marked
     StepTiming timing;
+  };
+  // How a step's layers are launched: the graph for so many rows, or (0) one by one.
+  struct Launches {
+    int graph = 0;
+    DeviceRows rows;
   };
   // A step's first and last moment. Kept for longer than the step, to see what lies between two.
   struct Marks {
@@ -111,7 +117,8 @@ class CudaExecutor final : public ComputingExecutor {
   void collect_draws(Flight&);
   void feed_from_last_step();
   void make_room(const ForwardRows&);
-  void run_rows(Flight&, std::size_t parity);
+  [[nodiscard]] Launches send_rows(Flight&, std::size_t parity);
+  void run_rows(Flight&, std::size_t parity, const Launches&);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
   void read_times();
   void read_launches(const Flight&, const Marks&);

@@ -19,8 +19,9 @@ using kernels::cuda::Dependent;
 
 namespace {
 
-// Enough that no layer's weights are still in the cache when its turn comes again.
-constexpr std::size_t kTunedLayers = 12;
+// Of the layers that tuning runs in turn: enough that none is still in the cache when its turn
+// comes again.
+constexpr std::int64_t kTunedBytes = std::int64_t{256} << 20;
 
 int up_width(const Transformer& shape) {
   return shape.gated ? 2 * shape.ffn : shape.ffn;
@@ -316,7 +317,6 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
                "a step with more rows than its workspace");
   void* x = work.hidden_.get();
   enter(work.marks_, LaunchClass::embedding, stream);
-  feed_back(rows.token, rows.rows, drawn, stream);
   const std::int64_t unused_positions = std::int64_t{kPositionOffset} * shape_.hidden;
   kernels::cuda::embedding(
       {.rows = rows.rows,
@@ -329,7 +329,7 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
        .y = x,
        .y_stride = shape_.hidden,
        .dtype = dtype_},
-      stream);
+      drawn, stream);
   if (rows.decodes > 0) {
     enter(work.marks_, LaunchClass::attention, stream);
     kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_length, rows.decodes,
@@ -359,27 +359,33 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
 }
 
 void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
-  const auto all = [&](OwnedLinear Layer::*member) {
-    std::vector<const Linear*> linears;
-    for (const Layer& layer : layers_) {
-      if (linears.size() < kTunedLayers) linears.push_back(&(layer.*member));
-    }
-    return linears;
+  // Each product is followed by a norm, as two of a layer's four are: what it leaves to the next
+  // launch (a sum of split parts) is counted, and what that hides is not.
+  const auto after = [&](cudaStream_t on) {
+    norm(final_norm_, rows, work.hidden_.get(), work.normed_.get(), on);
   };
-  const int up = up_width(shape_);
-  const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
-  // Zeros run at another power than numbers do, but all candidates meet the same ones.
-  linear_.tune(all(&Layer::qkv), LinearUse::store, rows, work.normed_.get(), shape_.hidden,
-               work.qkv_.get(), qkv, stream);
-  linear_.tune(all(&Layer::o), LinearUse::add, rows, work.attended_.get(), shape_.q_width(),
-               work.hidden_.get(), shape_.hidden, stream);
-  linear_.tune(all(&Layer::up), shape_.gated ? LinearUse::store : LinearUse::store_relu, rows,
-               work.normed_.get(), shape_.hidden, work.mlp_.get(), up, stream);
-  linear_.tune(all(&Layer::down), LinearUse::add, rows,
-               shape_.gated ? work.activated_.get() : work.mlp_.get(), shape_.ffn,
-               work.hidden_.get(), shape_.hidden, stream);
+  const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, const void* x, void* y,
+                        int width) {
+    std::vector<const Linear*> linears;
+    std::int64_t bytes = 0;
+    for (const Layer& layer : layers_) {
+      if (bytes > kTunedBytes) break;
+      linears.push_back(&(layer.*member));
+      bytes +=
+          (layer.*member).weights.elements() * static_cast<std::int64_t>(kernels::size_of(dtype_));
+    }
+    linear_.tune(linears, use, rows, x, linears.front()->in, y, width, after, stream);
+  };
+  // The numbers are what the workspace happens to hold; all candidates meet the same ones.
+  tune(&Layer::qkv, LinearUse::store, work.normed_.get(), work.qkv_.get(),
+       shape_.q_width() + 2 * shape_.kv_width());
+  tune(&Layer::o, LinearUse::add, work.attended_.get(), work.hidden_.get(), shape_.hidden);
+  tune(&Layer::up, shape_.gated ? LinearUse::store : LinearUse::store_relu, work.normed_.get(),
+       work.mlp_.get(), up_width(shape_));
+  tune(&Layer::down, LinearUse::add, shape_.gated ? work.activated_.get() : work.mlp_.get(),
+       work.hidden_.get(), shape_.hidden);
   linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.last_.get(),
-               shape_.hidden, work.logits_.get(), shape_.vocab, stream);
+               shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
 }
 
 }  // namespace kvstow

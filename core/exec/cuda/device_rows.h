@@ -20,7 +20,7 @@ struct DeviceRows {
   int decodes = 0;
   int draws = 0;
 
-  std::int32_t* token = nullptr;                // [rows]
+  const std::int32_t* token = nullptr;          // [rows]; below 0: what the step before drew
   const std::int32_t* position = nullptr;       // [rows]
   const std::int64_t* slot = nullptr;           // [rows]; -1: padding, written nowhere
   const std::int32_t* prefill_begin = nullptr;  // [prompts + 1]

@@ -1,6 +1,7 @@
 #include "core/exec/cuda/linear.h"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -17,6 +18,8 @@ namespace {
 
 constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
 constexpr int kCandidates = 8;
+constexpr double kTuningSeconds = 0.5e-3;  // of a candidate's passes, of which the fastest counts
+constexpr std::size_t kMostPlans = 1024;
 
 void check(cublasStatus_t status, const char* call, const std::string& shape = "") {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -133,6 +136,8 @@ bool LinearRunner::order_is_fixed(const cublasLtMatmulAlgo_t& algo) const {
 }
 
 LinearRunner::Plan& LinearRunner::plan(const Shape& shape) {
+  // Prompts come in any number of rows. What a plan costs is little beside such a step.
+  if (plans_.size() >= kMostPlans && !plans_.contains(shape)) plans_.clear();
   std::unique_ptr<Plan>& known = plans_[shape];
   if (!known) {
     known = describe(shape);
@@ -149,9 +154,8 @@ cublasLtMatmulAlgo_t LinearRunner::choose(const Plan& plan) const {
     const Ranges& ranges = known->second;
     const auto range = ranges.lower_bound(plan.shape.rows);
     if (range != ranges.end()) return range->second;
-    if (mode_ == LinearMode::deterministic) return ranges.rbegin()->second;
   }
-  KVSTOW_CHECK(mode_ == LinearMode::fastest, "a linear layer that was never probed");
+  KVSTOW_CHECK(mode_ == LinearMode::fastest, "more rows than were probed");
   return candidates(plan, 1).front().algo;
 }
 
@@ -187,15 +191,20 @@ void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
   for (const int rows : sizes) {
     shape.rows = rows;
     const auto plan = describe(shape);
-    // The reference's own algorithm serves any number of rows.
-    Range range = {rows, best};
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
     for (const auto& candidate : candidates(*plan, kCandidates)) {
-      const std::vector<unsigned char> bits = rows_of(*plan, candidate.algo);
-      if (!std::equal(bits.begin(), bits.end(), reference.begin())) continue;
-      range.second = candidate.algo;
-      break;
+      algorithms.push_back(candidate.algo);
     }
-    ranges.insert(range);
+    algorithms.push_back(best);  // it may serve any number of rows
+    const auto agrees = std::find_if(algorithms.begin(), algorithms.end(), [&](const auto& algo) {
+      const std::vector<unsigned char> bits = rows_of(*plan, algo);
+      return std::equal(bits.begin(), bits.end(), reference.begin());
+    });
+    if (agrees == algorithms.end()) {
+      throw InputError("deterministic: cuBLASLt has no algorithm for " + plan->text() +
+                       " whose rows are those of " + largest->text());
+    }
+    ranges[rows] = *agrees;
   }
   shape.rows = 0;
   ranges_[shape] = std::move(ranges);
@@ -217,14 +226,29 @@ void LinearRunner::run(Plan& plan, const cublasLtMatmulAlgo_t& algo, const Linea
 
 void LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
                        std::int64_t x_stride, void* y, std::int64_t y_stride, cudaStream_t stream) {
-  if (rows == 0) return;
-  Plan& known = plan({l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr});
-  run(known, known.algo, l, x, y, stream);
+  Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
+  const int most = most_rows(shape);
+  const auto element = static_cast<std::int64_t>(kernels::size_of(dtype_));
+  const std::int64_t out_element = use == LinearUse::logits ? 4 : element;
+  for (int first = 0; first < rows; first += most) {
+    shape.rows = std::min(rows - first, most);
+    Plan& known = plan(shape);
+    run(known, known.algo, l, static_cast<const unsigned char*>(x) + first * x_stride * element,
+        static_cast<unsigned char*>(y) + first * y_stride * out_element, stream);
+  }
+}
+
+// In one launch: as many as were probed, so that none meets an algorithm that was not.
+int LinearRunner::most_rows(const Shape& family) const {
+  if (mode_ == LinearMode::fastest) return std::numeric_limits<int>::max();
+  const auto known = ranges_.find(family);
+  KVSTOW_CHECK(known != ranges_.end(), "a linear layer that was never probed");
+  return known->second.rbegin()->first;
 }
 
 void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use, int rows,
                         const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
-                        cudaStream_t stream) {
+                        const std::function<void(cudaStream_t)>& after, cudaStream_t stream) {
   if (mode_ == LinearMode::deterministic) return;
   const Linear& first = *weights.front();
   Shape shape{first.in, first.out, 0, x_stride, y_stride, use, first.bias != nullptr};
@@ -236,18 +260,25 @@ void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use
   Event end;
   double best = 0;
   for (const auto& candidate : candidates(*measured, kCandidates)) {
-    const auto pass = [&] {
-      for (const Linear* l : weights) run(*measured, candidate.algo, *l, x, y, stream);
-    };
-    pass();
-    KVSTOW_CUDA(cudaEventRecord(begin, stream));
-    pass();
-    KVSTOW_CUDA(cudaEventRecord(end, stream));
-    KVSTOW_CUDA(cudaEventSynchronize(end));
-    const double time = seconds_between(begin, end);
-    if (best == 0 || time < best) {
-      best = time;
-      ranges[rows] = candidate.algo;
+    // As a graph: launched one by one, small products wait for the host.
+    const Graph pass(stream, [&](cudaStream_t capturing) {
+      for (const Linear* l : weights) {
+        run(*measured, candidate.algo, *l, x, y, capturing);
+        after(capturing);
+      }
+    });
+    pass.launch(stream);
+    for (double spent = 0; spent < kTuningSeconds;) {
+      KVSTOW_CUDA(cudaEventRecord(begin, stream));
+      pass.launch(stream);
+      KVSTOW_CUDA(cudaEventRecord(end, stream));
+      KVSTOW_CUDA(cudaEventSynchronize(end));
+      const double time = seconds_between(begin, end);
+      spent += time;
+      if (best == 0 || time < best) {
+        best = time;
+        ranges[rows] = candidate.algo;
+      }
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -50,13 +51,16 @@ class LinearRunner {
   // Deterministic mode: finds algorithms for every number of rows that give a row the same bits.
   // The candidates (one pass over `in`, no reduction between blocks) run on random rows at several
   // sizes; each size keeps the first whose rows are bit for bit those of the reference, the
-  // candidate that cuBLASLt prefers at the largest size.
+  // candidate that cuBLASLt prefers at the largest size; more rows than that go in pieces. Throws
+  // InputError where there is none.
   void probe(const Linear&, LinearUse, std::int64_t x_stride, std::int64_t y_stride, cudaStream_t);
 
   // Measures the candidates at this number of rows and keeps the fastest. `weights` are layers of
-  // one shape, run in turn, so that they come from memory and not from the cache. Changes y.
+  // one shape, run in turn, so that they come from memory and not from the cache, each with what
+  // `after` launches behind it. Changes y.
   void tune(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
-            std::int64_t x_stride, void* y, std::int64_t y_stride, cudaStream_t);
+            std::int64_t x_stride, void* y, std::int64_t y_stride,
+            const std::function<void(cudaStream_t)>& after, cudaStream_t);
 
  private:
   struct Shape {
@@ -68,8 +72,8 @@ class LinearRunner {
   };
   struct Plan;
   using Ranges = std::map<int, cublasLtMatmulAlgo_t>;  // by the largest number of rows each serves
-  using Range = Ranges::value_type;
 
+  [[nodiscard]] int most_rows(const Shape& family) const;
   [[nodiscard]] cublasLtMatmulAlgo_t choose(const Plan&) const;
   [[nodiscard]] Plan& plan(const Shape&);
   [[nodiscard]] std::unique_ptr<Plan> describe(const Shape&) const;

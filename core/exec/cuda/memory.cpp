@@ -1,6 +1,7 @@
 #include "core/exec/cuda/memory.h"
 
 #include "core/check.h"
+#include "core/exec/cuda/step_kernels.h"
 #include "core/text.h"
 #include "kernels/cuda/cuda_check.h"
 
@@ -19,6 +20,11 @@ void require_cuda_device() {
   if (major < 8) {
     throw InputError("executor cuda needs a GPU of compute capability 8.0 or later, this one is " +
                      std::to_string(major) + ".x");
+  }
+  if (!has_code_for_device()) {
+    throw InputError(
+        "executor cuda: this build has no code for the GPU, whose compute capability is " +
+        std::to_string(major) + ".x (CMAKE_CUDA_ARCHITECTURES)");
   }
 }
 
@@ -76,9 +82,14 @@ void Graph::begin(cudaStream_t stream) {
 void Graph::end(cudaStream_t stream) {
   cudaGraph_t graph = nullptr;
   KVSTOW_CUDA(cudaStreamEndCapture(stream, &graph));
-  KVSTOW_CUDA(cudaGraphInstantiate(&exec_, graph, 0));
+  cudaError_t status = cudaGraphInstantiate(&exec_, graph, 0);
   KVSTOW_CUDA(cudaGraphDestroy(graph));
-  KVSTOW_CUDA(cudaGraphUpload(exec_, stream));
+  if (status == cudaSuccess) status = cudaGraphUpload(exec_, stream);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    throw InputError("not enough GPU memory for the graphs of decode steps");
+  }
+  KVSTOW_CUDA(status);
 }
 
 Graph::~Graph() {

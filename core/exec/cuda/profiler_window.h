@@ -13,21 +13,24 @@ class ProfilerWindow {
  public:
   // Steps [from, to) in the order of their submission; none where they are equal.
   ProfilerWindow(std::int64_t from, std::int64_t to) : from_(from), to_(to) {}
+  ProfilerWindow(const ProfilerWindow&) = delete;
+  ProfilerWindow& operator=(const ProfilerWindow&) = delete;
+  ~ProfilerWindow() {
+    if (open_) cudaProfilerStop();
+  }
 
   // Before a step's first work. What earlier steps still have on the device ends first.
-  void before(std::int64_t step) const {
-    if (step != from_ || from_ == to_) return;
+  void before(std::int64_t step) {
+    if (from_ == to_ || (step != from_ && step != to_)) return;
     cudaDeviceSynchronize();
-    cudaProfilerStart();
-  }
-  // After a step has been waited for.
-  void after(std::int64_t step) const {
-    if (step + 1 == to_ && from_ < to_) cudaProfilerStop();
+    open_ = step == from_;
+    open_ ? cudaProfilerStart() : cudaProfilerStop();
   }
 
  private:
   std::int64_t from_;
   std::int64_t to_;
+  bool open_ = false;
 };
 
 }  // namespace kvstow

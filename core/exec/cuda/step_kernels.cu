@@ -17,11 +17,6 @@ unsigned blocks_for(std::int64_t work) {
   return static_cast<unsigned>((work + kThreads - 1) / kThreads);
 }
 
-__global__ void feed_back_kernel(std::int32_t* token, int rows, const std::int32_t* drawn) {
-  const int i = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (i < rows && token[i] < 0) token[i] = drawn[~token[i]];
-}
-
 // 16 bytes a thread.
 __global__ void gather_rows_kernel(const uint4* x, const std::int32_t* row, int rows, int vectors,
                                    uint4* y) {
@@ -67,15 +62,20 @@ __global__ void spin_kernel(std::uint64_t nanoseconds) {
 
 }  // namespace
 
+bool has_code_for_device() {
+  cudaFuncAttributes attributes{};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, spin_kernel);
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();  // not sticky
+    return false;
+  }
+  kernels::cuda::check(status, "cudaFuncGetAttributes", "spin");
+  return true;
+}
+
 void spin(double seconds, cudaStream_t stream) {
   launch("spin", spin_kernel, {.grid = 1, .block = 1}, stream,
          static_cast<std::uint64_t>(seconds * 1e9));
-}
-
-void feed_back(std::int32_t* token, int rows, const std::int32_t* drawn, cudaStream_t stream) {
-  if (rows == 0) return;
-  launch("feed_back", feed_back_kernel, {.grid = blocks_for(rows), .block = kThreads}, stream,
-         token, rows, drawn);
 }
 
 void gather_rows(const void* x, const std::int32_t* row, int rows, int width, kernels::DType dtype,

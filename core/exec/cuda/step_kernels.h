@@ -10,8 +10,8 @@
 
 namespace kvstow {
 
-// token[i] = drawn[~token[i]] where token[i] < 0: the tokens that the step before has just drawn.
-void feed_back(std::int32_t* token, int rows, const std::int32_t* drawn, cudaStream_t);
+// Whether this build's kernels run on the current device.
+[[nodiscard]] bool has_code_for_device();
 
 // y[i] = x[row[i]], rows of `width` elements side by side; width a multiple of 8.
 void gather_rows(const void* x, const std::int32_t* row, int rows, int width, kernels::DType,
