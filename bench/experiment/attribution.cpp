@@ -73,8 +73,6 @@ Attribution attribute(std::span<const DeviceStep> measured, std::span<const Host
     return mean(twins, [&](std::size_t i) { return value(marked[i].launches); });
   };
   a.mark = launches([](const LaunchTimes& t) { return t.mark; });
-  a.device.push_back({"table upload", launches([](const LaunchTimes& t) { return t.start; })});
-  a.device.push_back({"copies", launches([](const LaunchTimes& t) { return t.copies; })});
   for (std::size_t c = 0; c < kLaunchClasses; ++c) {
     const Seconds time = launches([&](const LaunchTimes& t) { return t.of_class[c]; });
     const Seconds stretches = launches([&](const LaunchTimes& t) { return t.stretches[c]; });
@@ -83,7 +81,12 @@ Attribution attribute(std::span<const DeviceStep> measured, std::span<const Host
   const Seconds seen = sum_of(a.device);
   if (seen > busy) a.scale = busy / seen;
   for (TimePart& part : a.device) part.time *= a.scale;
-  a.device.push_back({"idle", idle});
+  // What keeps a step from beginning when the one before it has ended.
+  const Seconds upload = launches([](const LaunchTimes& t) { return t.start; });
+  const Seconds copies = launches([](const LaunchTimes& t) { return t.copies; });
+  a.device.push_back({"copies", std::min(copies, idle)});
+  a.device.push_back({"table upload", std::clamp(upload, 0.0, std::max(idle - copies, 0.0))});
+  a.device.push_back({"idle", std::max(idle - upload - copies, 0.0)});
   a.device_unexplained = a.step - sum_of(a.device);
 
   for (const HostPart& part : kHostParts) {

@@ -39,7 +39,7 @@ struct Attribution {
   Seconds device_unexplained = 0;
   Seconds host_unexplained = 0;
   Seconds mark = 0;  // subtracted from each stretch between two events
-  double scale = 1;  // of the device's parts, idle apart; at most 1
+  double scale = 1;  // of the device's classes of kernels; at most 1
 };
 
 // `measured` and `host` are of one run, step by step; `marked` of another one with marked launches.

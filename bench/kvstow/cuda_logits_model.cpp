@@ -26,7 +26,7 @@ class CudaLogitsModel final : public LogitsModel {
     draws.sampling.resize(rows.logits.size());
     const DeviceRows there = upload_.pack(rows, draws, 0);
     upload_.send(stream_);
-    model_.forward(there, nullptr, pool_, work_, stream_);
+    model_.forward(there, {}, pool_, work_, stream_);
     logits_.resize(rows.logits.size() * static_cast<std::size_t>(model_.shape().vocab));
     KVSTOW_CUDA(cudaStreamSynchronize(stream_));
     KVSTOW_CUDA(cudaMemcpy(logits_.data(), work_.logits(), logits_.size() * sizeof(float),

@@ -49,13 +49,14 @@ __global__ void __launch_bounds__(kThreads) activation_kernel(const ActivationAr
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    embedding_kernel(const EmbeddingArgs a, const std::int32_t* drawn) {
+    embedding_kernel(const EmbeddingArgs a, const StepBegin begin) {
+  if (begin.at && blockIdx.x == 0 && threadIdx.x == 0) *begin.at = ptx::nanoseconds();
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
   const Place p = place(a.rows, a.width);
   if (!p.inside) return;
   std::int32_t token = a.token[p.row];
-  if (token < 0) token = ::max(drawn[~token], 0);  // none where a logit was not finite
+  if (token < 0) token = ::max(begin.drawn[~token], 0);  // none where a logit was not finite
   float x[8];
   load8(static_cast<const T*>(a.table) + std::int64_t{token} * a.width + p.at, x);
   if (a.position_table) {
@@ -80,14 +81,14 @@ void activation(const ActivationArgs& a, cudaStream_t stream, Dependent dependen
   });
 }
 
-void embedding(const EmbeddingArgs& a, const std::int32_t* drawn, cudaStream_t stream,
+void embedding(const EmbeddingArgs& a, const StepBegin& begin, cudaStream_t stream,
                Dependent dependent) {
   require(a.width % 8 == 0 && a.y_stride % 8 == 0, "embedding",
           "width or stride is not a multiple of 8 elements");
   if (a.rows == 0) return;
   with_any_dtype(a.dtype, "embedding", [&]<class T>() {
     launch("embedding", embedding_kernel<T>, shape_of(a.rows, a.width, dependent), stream, a,
-           drawn);
+           begin);
   });
 }
 

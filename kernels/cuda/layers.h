@@ -21,8 +21,12 @@ void add_norm(const NormArgs&, void* residual, cudaStream_t stream,
 
 void activation(const ActivationArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
 
-// A token below 0 is drawn[~token]: what the step before has drawn, which the host may not know.
-void embedding(const EmbeddingArgs&, const std::int32_t* drawn, cudaStream_t stream,
+// The first launch of a step.
+struct StepBegin {
+  const std::int32_t* drawn = nullptr;  // by the step before: a token below 0 is drawn[~token]
+  std::uint64_t* at = nullptr;          // gets the device's clock in nanoseconds; null: not wanted
+};
+void embedding(const EmbeddingArgs&, const StepBegin& begin, cudaStream_t stream,
                Dependent dependent = Dependent::no);
 
 }  // namespace kvstow::kernels::cuda

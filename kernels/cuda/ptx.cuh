@@ -30,6 +30,13 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
+// The device's clock, in steps of 32 ns on an H200.
+__device__ __forceinline__ std::uint64_t nanoseconds() {
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
 // --- Registers from one warpgroup to another ------------------------------------------------------
 
 template <int kRegisters>

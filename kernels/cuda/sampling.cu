@@ -38,6 +38,10 @@ __global__ void __launch_bounds__(kThreads)
     a.token[blockIdx.x] = token;
     if (a.next_token) a.next_token[blockIdx.x] = token;
     if (a.logprob) a.logprob[blockIdx.x] = logprob;
+    if (a.ended && atomicAdd(a.rows_done, 1u) == gridDim.x - 1) {
+      *a.rows_done = 0;
+      *a.ended = ptx::nanoseconds();
+    }
   };
   const auto scale = static_cast<float>(double{kLog2E} / row.temperature);
   if (row.temperature > 0 && row.top_k <= 0 && row.top_p >= 1) {

@@ -38,6 +38,10 @@ struct SamplingArgs {
   std::int32_t* token;  // [rows]; -1 where a logit is not finite (K or V nobody had written)
   float* logprob;       // [rows], under the unmodified distribution, NaN likewise; null: not wanted
   std::int32_t* next_token = nullptr;  // the tokens once more, for the next step; null: not wanted
+  // When the last row was drawn (nanoseconds of the device's clock), and a counter of rows, 0 before
+  // and after; null: not wanted.
+  std::uint64_t* ended = nullptr;
+  std::uint32_t* rows_done = nullptr;
 };
 
 void sample_tokens(const SamplingArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);

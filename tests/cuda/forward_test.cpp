@@ -112,7 +112,7 @@ std::vector<float> on_gpu(const Transformer& shape, DType dtype, LinearMode mode
     draws.sampling.resize(rows.logits.size());
     const DeviceRows there = upload.pack(rows, draws, 0);
     upload.send(stream);
-    model.forward(there, nullptr, pool, work, stream);
+    model.forward(there, {}, pool, work, stream);
     std::vector<float> part(rows.logits.size() * static_cast<std::size_t>(shape.vocab));
     KVSTOW_CUDA(cudaStreamSynchronize(stream));
     KVSTOW_CUDA(cudaMemcpy(part.data(), work.logits(), part.size() * sizeof(float),

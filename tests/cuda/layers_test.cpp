@@ -147,7 +147,7 @@ TEST_P(LayersOnGpu, EmbeddingsAgreeWithTheReference) {
     y.fill_bytes(0xff);
     embedding({kRows, kWidth, on_token.get(), dt.get(), on_position.get(),
                learned ? dp.get() : nullptr, y.get(), kWidth, dtype},
-              on_drawn.get(), nullptr);
+              {on_drawn.get()}, nullptr);
     expect_rounded(y.host(), want, dtype, 1, "embedding");
   }
 }

@@ -47,9 +47,9 @@ Seconds part(const std::vector<TimePart>& parts, const std::string& name) {
   return 0;
 }
 
-// Every step measured: 200 us, of which the device is idle for 5.
+// Every step measured: 200 us, of which the device does not work on the step for 6.
 std::vector<DeviceStep> measured(std::size_t count) {
-  return std::vector<DeviceStep>(count, {.graph = true, .idle = 5 * kUs, .device = 195 * kUs});
+  return std::vector<DeviceStep>(count, {.graph = true, .idle = 6 * kUs, .device = 194 * kUs});
 }
 
 TEST(Attribution, SubtractsTheMarksAndLeavesTheRestUnexplained) {
@@ -67,9 +67,9 @@ TEST(Attribution, SubtractsTheMarksAndLeavesTheRestUnexplained) {
   EXPECT_NEAR(part(a.device, "linear"), 60 * kUs, 1e-12);     // (75 + 55) / 2 - 5
   EXPECT_NEAR(part(a.device, "copies"), 2 * kUs, 1e-12);
   EXPECT_NEAR(part(a.device, "table upload"), 3 * kUs, 1e-12);
-  EXPECT_NEAR(part(a.device, "idle"), 5 * kUs, 1e-12);
+  EXPECT_NEAR(part(a.device, "idle"), 1 * kUs, 1e-12);  // 6 - 2 - 3
   EXPECT_EQ(part(a.device, "norm"), 0);
-  EXPECT_NEAR(a.device_unexplained, 50 * kUs, 1e-12);
+  EXPECT_NEAR(a.device_unexplained, 54 * kUs, 1e-12);
   EXPECT_NEAR(part(a.host, "scheduler"), 10 * kUs, 1e-12);
   EXPECT_NEAR(part(a.host, "allocator"), 25 * kUs, 1e-12);
   EXPECT_NEAR(a.host_unexplained, 15 * kUs, 1e-12);
@@ -78,11 +78,11 @@ TEST(Attribution, SubtractsTheMarksAndLeavesTheRestUnexplained) {
 TEST(Attribution, ScalesDownToTheMeasuredStepAndNeverUp) {
   const std::vector<DeviceStep> plain = measured(2);
   const std::vector<HostStep> host(2);
-  const std::vector<DeviceStep> marked(2, marked_step(289 * kUs, 105 * kUs));  // 285 + 100 + 5
+  const std::vector<DeviceStep> marked(2, marked_step(292 * kUs, 105 * kUs));  // 288 + 100
   const Attribution a = attribute(plain, host, marked);
   EXPECT_NEAR(a.scale, 0.5, 1e-9);
-  EXPECT_NEAR(part(a.device, "attention"), 142.5 * kUs, 1e-12);
-  EXPECT_NEAR(part(a.device, "idle"), 5 * kUs, 1e-12);  // measured, not scaled
+  EXPECT_NEAR(part(a.device, "attention"), 144 * kUs, 1e-12);
+  EXPECT_NEAR(part(a.device, "idle"), 1 * kUs, 1e-12);  // measured, not scaled
   EXPECT_NEAR(a.device_unexplained, 0, 1e-12);
 }
 

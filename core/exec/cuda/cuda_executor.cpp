@@ -58,8 +58,11 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
     Flight& flight = flights_[parity];
     flight.token = {draws, "the drawn tokens"};
     flight.drawn = {draws, "the drawn tokens"};
+    flight.clock = {2, "a step's times"};
     flight.logprob = {draws, "the drawn tokens"};
   }
+  rows_done_ = {1, "a step's times"};
+  KVSTOW_CUDA(cudaMemset(rows_done_.get(), 0, sizeof(std::uint32_t)));
   timings_.reserve(kRememberedSteps);
   if (config.max_graph_rows > 0) capture_graphs();
   KVSTOW_CUDA(cudaDeviceSynchronize());
@@ -97,7 +100,9 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
   LaunchMarks* const marks = work.marks();
   if (marks != nullptr) marks->begin(stream);
-  model_->forward(rows, flights_[1 - parity].drawn.get(), plans_.pool(), work, stream);
+  const Flight& flight = flights_[parity];
+  model_->forward(rows, {flights_[1 - parity].drawn.get(), flight.clock.get()}, plans_.pool(), work,
+                  stream);
   enter(marks, LaunchClass::sampling, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
                                 .vocab = model_->shape().vocab,
@@ -106,9 +111,11 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                                 .dtype = kernels::DType::f32,
                                 .row = rows.sampling,
                                 .seed = config_.seed,
-                                .token = flights_[parity].token.get(),
-                                .logprob = flights_[parity].logprob.get(),
-                                .next_token = flights_[parity].drawn.get()},
+                                .token = flight.token.get(),
+                                .logprob = flight.logprob.get(),
+                                .next_token = flight.drawn.get(),
+                                .ended = flight.clock.get() + 1,
+                                .rows_done = rows_done_.get()},
                                stream, kernels::cuda::Dependent::yes);
   if (marks != nullptr) marks->end(stream);
 }
@@ -142,8 +149,10 @@ void CudaExecutor::submit_unnamed(const Step& step) {
   const Marks& marks = marks_[static_cast<std::size_t>(submitted_) % marks_.size()];
   flight.timing = {.rows = rows_.rows().rows()};
   const Launches launches = flight.timing.rows > 0 ? send_rows(flight, parity) : Launches{};
-  // The step's own work begins: whatever is late before this, its rows too, left the device idle.
-  KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
+  // A graph has its own clock, and each event between two of them makes the device wait longer.
+  if (launches.graph == 0 || config_.mark_launches) {
+    KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
+  }
   if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
   run_plan(step.plan);
   if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.planned, compute_));
@@ -277,6 +286,7 @@ StepResult CudaExecutor::wait_unnamed() {
   KVSTOW_CUDA(cudaEventSynchronize(marks.done));
   const Seconds began_at = visible_at_;  // this step could not begin before the last one ended
   visible_at_ = now();
+  read_clock(flight);
   timings_.push_back(flight.timing);
   if (config_.mark_launches) read_launches(flight, marks);
   tokens_.clear();
@@ -287,11 +297,22 @@ StepResult CudaExecutor::wait_unnamed() {
   return {.elapsed = elapsed, .tokens = tokens_};
 }
 
-// Asking for the times of events takes microseconds: it waits until the device has work to do.
+void CudaExecutor::read_clock(Flight& flight) {
+  const std::uint64_t began = flight.clock.get()[0];
+  const std::uint64_t before =
+      std::exchange(ended_, flight.draws.empty() ? 0 : flight.clock.get()[1]);
+  if (!flight.timing.graph) return;
+  flight.timing.device = static_cast<double>(ended_ - began) * 1e-9;
+  if (before > 0) flight.timing.idle = static_cast<double>(began - before) * 1e-9;
+}
+
+// Of steps that are no graphs. Asking for the times of events takes microseconds: it waits until
+// the device has work to do.
 void CudaExecutor::read_times() {
   for (; timed_ < settled_; ++timed_) {
     const auto at = static_cast<std::size_t>(timed_);
     StepTiming& timing = timings_[at];
+    if (timing.graph) continue;
     const Marks& marks = marks_[at % marks_.size()];
     timing.device = seconds_between(marks.begin, marks.done);
     if (timed_ > 0) {

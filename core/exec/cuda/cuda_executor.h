@@ -43,9 +43,12 @@ struct CudaExecutorConfig {
 
 // Where a step's time went on the host, beside what the device says. Seconds.
 struct StepTiming {
-  Seconds device = 0;  // from the step's first work to its last
-  Seconds idle = 0;    // of the device, before the step
-  Seconds host = 0;    // from the tokens of an earlier step to this step's launch
+  // On the device. A graph's by the device's clock: idle ends when its first block begins, and the
+  // step ends when its last row is drawn. Of other steps by events: idle ends where the stream is
+  // ready for the step's first work.
+  Seconds device = 0;
+  Seconds idle = 0;  // before the step
+  Seconds host = 0;  // from the tokens of an earlier step to this step's launch
   int rows = 0;
   bool graph = false;
 };
@@ -92,6 +95,8 @@ class CudaExecutor final : public ComputingExecutor {
     const float* logits = nullptr;
     PinnedBuffer<std::int32_t> token;  // [draws] written by the device
     DeviceBuffer<std::int32_t> drawn;  // the same for the next step's embedding
+    PinnedBuffer<std::uint64_t>
+        clock;  // of the device: its first launch began, its last row was drawn
     PinnedBuffer<float> logprob;
     Event sent;
     Seconds submitted_at = 0;
@@ -120,6 +125,7 @@ class CudaExecutor final : public ComputingExecutor {
   [[nodiscard]] Launches send_rows(Flight&, std::size_t parity);
   void run_rows(Flight&, std::size_t parity, const Launches&);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
+  void read_clock(Flight&);
   void read_times();
   void read_launches(const Flight&, const Marks&);
   void read_tokens(Flight&);
@@ -151,6 +157,9 @@ class CudaExecutor final : public ComputingExecutor {
 
   std::int64_t submitted_ = 0;
   std::int64_t settled_ = 0;
+  DeviceBuffer<std::uint32_t> rows_done_;  // by the step's sampling
+  std::uint64_t ended_ =
+      0;  // the device's clock after the last step that drew; 0: another came since
   Seconds visible_at_ = 0;  // when the last tokens became visible
   std::vector<TokenOut> tokens_;
   std::vector<StepTiming> timings_;  // of the steps that were waited for

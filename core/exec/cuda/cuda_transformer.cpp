@@ -311,7 +311,7 @@ void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
               shape_.hidden, stream);
 }
 
-void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
+void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepBegin& begin,
                               const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
   KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
                "a step with more rows than its workspace");
@@ -329,7 +329,7 @@ void CudaTransformer::forward(const DeviceRows& rows, const std::int32_t* drawn,
        .y = x,
        .y_stride = shape_.hidden,
        .dtype = dtype_},
-      drawn, stream);
+      begin, stream);
   if (rows.decodes > 0) {
     enter(work.marks_, LaunchClass::attention, stream);
     kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_length, rows.decodes,

@@ -11,6 +11,7 @@
 #include "core/exec/model/transformer.h"
 #include "core/exec/model/weights.h"
 #include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/layers.h"
 #include "kernels/kernels.h"
 
 namespace kvstow {
@@ -47,11 +48,10 @@ class CudaTransformer {
     DeviceBuffer<unsigned char> decode_workspace_;
   };
 
-  // Writes the rows' K and V into the pool and the logits of the draws into the workspace. `drawn`
-  // are the tokens that the step before drew. Nothing is allocated, nothing waits: it may be
-  // captured in a graph.
-  void forward(const DeviceRows&, const std::int32_t* drawn, const kernels::KvPool&, Workspace&,
-               cudaStream_t);
+  // Writes the rows' K and V into the pool and the logits of the draws into the workspace. Nothing
+  // is allocated, nothing waits: it may be captured in a graph.
+  void forward(const DeviceRows&, const kernels::cuda::StepBegin&, const kernels::KvPool&,
+               Workspace&, cudaStream_t);
 
   // Measures the linear layers' algorithms for steps of `rows` rows, as many of them with logits as
   // the workspace has room for.
