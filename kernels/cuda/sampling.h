@@ -4,8 +4,9 @@
 //
 // Probabilities are summed as fixed-point integers, exp((x - largest) / temperature) * 2^31 each:
 // exact and therefore the same in whatever order the threads come. Tokens below 2^-31 of the
-// likeliest (of 1024 neighbours, where temperature is all there is) are never drawn. Against the CPU's doubles a draw differs only where the random number
-// falls within about 1e-6 of the boundary between two tokens.
+// likeliest are never drawn. Where temperature is all there is, one pass does, in units of 2^-22 of
+// the likeliest of 512 neighbours. Against the CPU's doubles a draw differs only where the random
+// number falls within about 1e-6 of the boundary between two tokens.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -38,8 +39,8 @@ struct SamplingArgs {
   std::int32_t* token;  // [rows]; -1 where a logit is not finite (K or V nobody had written)
   float* logprob;       // [rows], under the unmodified distribution, NaN likewise; null: not wanted
   std::int32_t* next_token = nullptr;  // the tokens once more, for the next step; null: not wanted
-  // When the last row was drawn (nanoseconds of the device's clock), and a counter of rows, 0 before
-  // and after; null: not wanted.
+  // When the last row was drawn (nanoseconds of the device's clock), and a counter of rows, 0
+  // before and after; null: not wanted.
   std::uint64_t* ended = nullptr;
   std::uint32_t* rows_done = nullptr;
 };

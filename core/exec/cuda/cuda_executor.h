@@ -93,10 +93,9 @@ class CudaExecutor final : public ComputingExecutor {
     std::vector<DrawnRow> draws;
     std::vector<HostDraw> on_host;
     const float* logits = nullptr;
-    PinnedBuffer<std::int32_t> token;  // [draws] written by the device
-    DeviceBuffer<std::int32_t> drawn;  // the same for the next step's embedding
-    PinnedBuffer<std::uint64_t>
-        clock;  // of the device: its first launch began, its last row was drawn
+    PinnedBuffer<std::int32_t> token;   // [draws] written by the device
+    DeviceBuffer<std::int32_t> drawn;   // the same for the next step's embedding
+    PinnedBuffer<std::uint64_t> clock;  // of the device: when it began, and drew its last row
     PinnedBuffer<float> logprob;
     Event sent;
     Seconds submitted_at = 0;
@@ -158,9 +157,8 @@ class CudaExecutor final : public ComputingExecutor {
   std::int64_t submitted_ = 0;
   std::int64_t settled_ = 0;
   DeviceBuffer<std::uint32_t> rows_done_;  // by the step's sampling
-  std::uint64_t ended_ =
-      0;  // the device's clock after the last step that drew; 0: another came since
-  Seconds visible_at_ = 0;  // when the last tokens became visible
+  std::uint64_t ended_ = 0;  // the device's clock after the last step; 0: that drew nothing
+  Seconds visible_at_ = 0;   // when the last tokens became visible
   std::vector<TokenOut> tokens_;
   std::vector<StepTiming> timings_;  // of the steps that were waited for
   std::int64_t timed_ = 0;           // of those, how many have their device times
