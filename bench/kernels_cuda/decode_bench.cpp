@@ -71,6 +71,27 @@ void run_pair(benchmark::State& state, const ModelShape& model,
   }
 }
 
+// The planning kernel of a step.
+void run_plan(benchmark::State& state, const ModelShape& model,
+              const std::vector<std::int32_t>& lengths) {
+  constexpr int kPlans = 100;
+  for (auto _ : state) {
+    const DecodeCase c(model, lengths, kBlockTokens);
+    report(state, time_chain(kPlans, Lab::get().stream,
+                             [&](int, cudaStream_t stream) { c.plan(stream); }));
+  }
+}
+
+std::vector<std::int32_t> ragged(int rows, int shortest, int longest) {
+  std::vector<std::int32_t> lengths;
+  RandomStream random(9, "ragged");
+  for (int i = 0; i < rows; ++i) {
+    lengths.push_back(shortest + static_cast<std::int32_t>(random.below(
+                                     static_cast<std::uint32_t>(longest - shortest + 1))));
+  }
+  return lengths;
+}
+
 void add(const std::string& name, const std::function<void(benchmark::State&)>& run) {
   benchmark::RegisterBenchmark(name.c_str(), run)
       ->UseManualTime()
@@ -97,14 +118,18 @@ void register_decode_benchmarks() {
   }
   for (const ModelShape& model : {kGroup8, kLlama3, kOpt13b}) {
     for (const int batch : {32, 256}) {
-      std::vector<std::int32_t> lengths;
-      RandomStream random(9, "ragged");
-      for (int i = 0; i < batch; ++i) {
-        lengths.push_back(64 + static_cast<std::int32_t>(random.below(1984 - 64 + 1)));
-      }
+      const std::vector<std::int32_t> lengths = ragged(batch, 64, 1984);
       add("decode_ragged/" + std::string(model.name) + "/" + std::to_string(batch),
           [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::yes); });
     }
+  }
+  // As in the middle of nano-vLLM's benchmark.
+  const std::vector<std::int32_t> nano = ragged(256, 100, 1500);
+  add("decode_ragged_100_1500/qwen3-0.6b/256",
+      [=](benchmark::State& s) { run_cell(s, kQwen3, nano, cuda::Dependent::yes); });
+  for (const ModelShape& model : {kQwen3, kOpt13b}) {
+    add("decode_plan/" + std::string(model.name) + "/256",
+        [=](benchmark::State& s) { run_plan(s, model, nano); });
   }
 }
 

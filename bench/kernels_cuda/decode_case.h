@@ -47,9 +47,8 @@ struct DecodeCase {
     out = DeviceArray<std::uint16_t>(rows * width);
     kernels::cuda::testing::fill_uniform(q.get(), q.size(), DType::f16, 1.5f, 23, lab.stream);
     schedule = kernels::cuda::decode_schedule(rows, longest, m.heads, layout, lab.sms);
-    workspace = DeviceArray<unsigned char>(static_cast<std::size_t>(schedule.workspace.bytes));
-    workspace.fill_bytes(0);
-    kernels::cuda::plan_decode_attention(schedule, length.get(), rows, workspace.get(), lab.stream);
+    workspace = DeviceArray<unsigned char>(static_cast<std::size_t>(schedule.workspace_bytes));
+    plan(lab.stream);
     KVSTOW_CUDA(cudaStreamSynchronize(lab.stream));
   }
 
@@ -70,6 +69,11 @@ struct DecodeCase {
             stable_length.get(),
             1 / std::sqrt(static_cast<float>(model.head_dim)),
             DType::f16};
+  }
+
+  void plan(cudaStream_t stream) const {
+    kernels::cuda::plan_decode_attention(schedule, map_row.get(), length.get(), rows,
+                                         workspace.get(), stream);
   }
 
   template <class Map>

@@ -7,74 +7,146 @@
 namespace kvstow::kernels::cuda {
 namespace {
 
-constexpr int kPlanThreads = 1024;
+constexpr int kPlanThreads = 512;
+constexpr int kPlanBlocks = 16;
+constexpr int kSortedRows = 2048;  // longer lists are dealt as they come
 
-template <class Combine>
-__device__ std::int64_t block_reduce(std::int64_t x, std::int64_t (&parts)[kPlanThreads / 32],
-                                     const Combine& combine) {
-  for (int offset = 16; offset > 0; offset /= 2) {
-    x = combine(x, __shfl_xor_sync(0xffffffffu, x, offset));
+struct PlanShape {
+  int rows;
+  int tiles;
+  Divider by_tiles;
+  int blocks;
+  int cluster;
+};
+
+// The rows with the longest first; equal ones keep their order.
+struct SortedRows {
+  std::int32_t length[kSortedRows];
+  std::int32_t row[kSortedRows];
+  std::int32_t given[kSortedRows];
+  std::int32_t rank[kSortedRows];
+  std::int32_t chunks;  // of all
+
+  __device__ void sort(const std::int32_t* lengths, int rows) {
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) chunks = 0;
+    for (int i = thread; i < rows; i += kPlanThreads) {
+      given[i] = lengths[i];
+      rank[i] = 0;
+    }
+    __syncthreads();
+    // Several threads count for one row where there are few rows.
+    const int shares = rows >= kPlanThreads ? 1 : kPlanThreads / rows;
+    for (int i = thread; i < rows * shares; i += kPlanThreads) {
+      const int row = i % rows;
+      const int share = i / rows;
+      const std::int32_t own = given[row];
+      int before = 0;
+#pragma unroll 4
+      for (int j = rows * share / shares; j < rows * (share + 1) / shares; ++j) {
+        before += given[j] > own || (given[j] == own && j < row) ? 1 : 0;
+      }
+      atomicAdd(&rank[row], before);
+    }
+    __syncthreads();
+    for (int i = thread; i < rows; i += kPlanThreads) {
+      atomicAdd(&chunks, chunks_of(given[i]));
+      length[rank[i]] = given[i];
+      row[rank[i]] = i;
+    }
+    __syncthreads();
   }
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = x;
-  __syncthreads();
-  x = parts[0];
-  for (int w = 1; w < kPlanThreads / 32; ++w) x = combine(x, parts[w]);
-  return x;
-}
+};
 
-// One block: leaves or whole rows, where each row's units begin in the list, and the list.
-__global__ void __launch_bounds__(kPlanThreads)
-    plan_kernel(const std::int32_t* length, int rows, int tiles, int blocks, std::int32_t* count,
-                Unit* list) {
-  __shared__ std::int64_t parts[kPlanThreads / 32];
+// The team's size with which the fullest team has least to do. Where the longest row is short
+// against a block's share no team is needed.
+__device__ int choose_team(SortedRows& sorted, const PlanShape& s, bool folded,
+                           std::int32_t (&fullest)[kMaxTeam + 1]) {
   const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % 32;
-  const int warp = thread / 32;
-  ptx::wait_for_earlier_kernels();
-  ptx::let_next_kernel_start();
-  std::int64_t all = 0;
-  std::int64_t fullest = 0;
-  for (int block = thread; block < blocks; block += kPlanThreads) {
-    const std::int64_t tokens = tokens_of_block(length, rows, tiles, block, blocks);
-    all += tokens;
-    fullest = tokens > fullest ? tokens : fullest;
-  }
-  all = block_reduce(all, parts, [](std::int64_t a, std::int64_t b) { return a + b; });
-  fullest =
-      block_reduce(fullest, parts, [](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
-  const bool whole = deal_whole_rows(fullest, all, blocks);
-  __syncthreads();
-  std::int32_t before = 0;
-  for (int first = 0; first < rows; first += kPlanThreads) {
-    const int row = first + thread;
-    const std::int32_t tokens = row < rows ? length[row] : 0;
-    const std::int32_t leaves = leaves_of(tokens);
-    const std::int32_t units = row >= rows ? 0 : whole ? 1 : leaves;
-    std::int32_t sum = units;  // inclusive, within the warp
-    for (int offset = 1; offset < 32; offset *= 2) {
-      const std::int32_t other = __shfl_up_sync(0xffffffffu, sum, offset);
-      if (lane >= offset) sum += other;
+  const int items = s.rows * s.tiles;
+  const std::int64_t longest = chunks_of(sorted.length[0]);
+  if (std::int64_t{sorted.chunks} * s.tiles >= 6 * longest * s.blocks) return 1;
+  int largest = 1;
+  for (int team = 1; team <= s.cluster; ++team) {
+    if (s.cluster % team != 0) continue;
+    const Deal deal{items, s.blocks, team, folded};
+    const int teams = deal.teams();
+    const int rounds = deal.rounds();
+    if (team > 2 && rounds > 1) break;  // large teams that fill the device start late
+    largest = team;
+    std::int32_t(&cost)[kSortedRows] = sorted.given;  // no longer needed
+    for (int i = thread; i < s.rows; i += kPlanThreads) {
+      cost[i] = dealing_cost(sorted.length[i], team);
     }
-    if (lane == 31) parts[warp] = sum;
     __syncthreads();
-    std::int32_t begin = before + sum - units;
-    for (int w = 0; w < kPlanThreads / 32; ++w) {
-      const auto part = static_cast<std::int32_t>(parts[w]);
-      if (w < warp) begin += part;
-      before += part;
-    }
-    for (int i = 0; i < units; ++i) {
-      list[begin + i] = unit_of(row, tokens, i, whole ? leaves : 1);
+    for (int n = thread; n < teams; n += kPlanThreads) {
+      std::int32_t all = 0;
+#pragma unroll 4
+      for (int round = 0; round < rounds; ++round) {
+        const std::int32_t item = deal.item(round, n, teams);
+        if (item >= 0) all += cost[s.by_tiles.quotient(item)];
+      }
+      atomicMax(&fullest[team], all);
     }
     __syncthreads();
   }
-  if (thread == 0) *count = before;
+  int best = 1;
+  for (int team = 2; team <= largest; ++team) {
+    if (s.cluster % team == 0 && fullest[team] < fullest[best]) best = team;
+  }
+  return best;
 }
 
-template <class P>
-P* at(void* workspace, std::int64_t offset) {
-  return reinterpret_cast<P*>(static_cast<unsigned char*>(workspace) + offset);
+// Every block of the grid finds out the same and writes its share of the list.
+__global__ void __launch_bounds__(kPlanThreads)
+    plan_kernel(const std::int32_t* map_row, const std::int32_t* length, PlanShape s, Part* list) {
+  __shared__ SortedRows sorted;
+  __shared__ std::int32_t fullest[kMaxTeam + 1];
+  const int thread = static_cast<int>(threadIdx.x);
+  ptx::let_next_kernel_start();
+  ptx::wait_for_earlier_kernels();
+  if (thread <= kMaxTeam) fullest[thread] = 0;
+  const bool sorts = s.rows <= kSortedRows;
+  if (sorts) sorted.sort(length, s.rows);
+  const bool folded = sorts && chunks_of(sorted.length[0]) != chunks_of(sorted.length[s.rows - 1]);
+  int team = sorts ? choose_team(sorted, s, folded, fullest) : 1;
+  const Deal deal{s.rows * s.tiles, s.blocks, team, folded};
+  const int teams = deal.teams();
+  const int entries = deal.rounds() * s.blocks;
+  for (int i = blockIdx.x * kPlanThreads + thread; i < entries; i += kPlanBlocks * kPlanThreads) {
+    const int round = i / s.blocks;
+    const int block = i - round * s.blocks;
+    const int n = block / team;
+    const std::int32_t item = deal.item(round, n, teams);
+    Part part{-1, 0, 0, 0};
+    if (item >= 0) {
+      const int at = static_cast<int>(s.by_tiles.quotient(item));
+      const int row = sorts ? sorted.row[at] : at;
+      part = part_of(row, map_row[row], sorts ? sorted.length[at] : length[at], item - at * s.tiles,
+                     block - n * team, team, deal.item(round + 1, n, teams) >= 0);
+    }
+    list[i] = part;
+  }
+}
+
+// The launch of a step with that many rows.
+struct DecodeGrid {
+  int cluster;
+  int blocks;
+};
+
+// Clusters of more than two blocks only where they leave room: where they would fill the device
+// they do not all fit, and the next launch's blocks start late. Long rows take teams that leave no
+// multiprocessor with two blocks while others have one: blocks then drift apart and no longer read
+// neighbouring heads at the same time.
+DecodeGrid decode_grid(const DecodeSchedule& s, int rows) {
+  const int items = rows * decode_tiling(s.heads, s.kv_heads).tiles;
+  const int half = s.blocks[1] / 2;
+  int cluster = s.blocks[2] > 0 ? 2 : 1;
+  if (s.long_rows && items * 3 <= half && s.blocks[3] > 0) cluster = 3;
+  if (items * 4 <= (s.long_rows ? half : s.blocks[8])) cluster = 8;
+  const int clusters = s.blocks[cluster] / cluster;
+  return {cluster, (items < clusters ? items : clusters) * cluster};
 }
 
 template <class Map>
@@ -95,6 +167,7 @@ void require(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s) {
     refuse("pool, q and out must all be f16 or all bf16");
   }
   if (!(a.scale > 0)) refuse("scale must be positive");
+  if (decode_tiling(a.heads, layout.kv_heads).tiles > kMaxTiles) refuse("too many heads");
   if (a.q_stride % 8 != 0 || a.out_stride % 8 != 0) refuse("strides must be multiples of 8");
   if (layout.slots >= std::int64_t{1} << 31) refuse("2^31 slots or more");
 }
@@ -112,18 +185,33 @@ int device_blocks() {
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
                                int blocks) {
   const int most = device_blocks();
-  return {max_rows, heads, layout.kv_heads, layout.head_dim,
-          decode_workspace(max_rows, max_length, heads, layout,
-                           blocks < 1 ? 1 : (blocks < most ? blocks : most))};
+  const int multiprocessors = blocks < 1 ? 1 : (blocks < most ? blocks : most);
+  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, max_length > 4096, {}, 0};
+  const int tiles = decode_tiling(heads, layout.kv_heads).tiles;
+  const int asked = multiprocessors * blocks_per_multiprocessor(layout.head_dim);
+  for (const int cluster : {1, 2, 3, 8}) {
+    if (cluster > 1 && leaves_of(max_length) == 1) break;
+    // f32 is planned as well, although no body here will run it.
+    const int resident =
+        layout.dtype == DType::f32 ? asked : resident_clusters<__half>(layout.head_dim, cluster);
+    s.blocks[cluster] = ::min(resident, asked / cluster) * cluster;
+    const std::int64_t bytes = plan_entries(max_rows, tiles, s.blocks[cluster], cluster) *
+                               static_cast<std::int64_t>(sizeof(Part));
+    if (bytes > s.workspace_bytes) s.workspace_bytes = bytes;
+  }
+  return s;
 }
 
-void plan_decode_attention(const DecodeSchedule& s, const std::int32_t* length, int rows,
-                           void* workspace, cudaStream_t stream) {
-  const DecodeWorkspace& w = s.workspace;
-  launch("decode plan", plan_kernel, {.grid = dim3(1), .block = dim3(kPlanThreads)}, stream, length,
-         rows, decode_tiling(s.heads, s.kv_heads).tiles,
-         w.multiprocessors * blocks_per_multiprocessor(s.head_dim),
-         at<std::int32_t>(workspace, w.count_at), at<Unit>(workspace, w.units_at));
+void plan_decode_attention(const DecodeSchedule& s, const std::int32_t* map_row,
+                           const std::int32_t* length, int rows, void* workspace,
+                           cudaStream_t stream) {
+  if (rows == 0) return;
+  const DecodeGrid grid = decode_grid(s, rows);
+  const int tiles = decode_tiling(s.heads, s.kv_heads).tiles;
+  const PlanShape shape{rows, tiles, divide_by(static_cast<std::uint32_t>(tiles)), grid.blocks,
+                        grid.cluster};
+  launch("decode plan", plan_kernel, {.grid = dim3(kPlanBlocks), .block = dim3(kPlanThreads)},
+         stream, map_row, length, shape, static_cast<Part*>(workspace));
 }
 
 template <class Map>
@@ -131,7 +219,6 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
                       cudaStream_t stream, Dependent dependent) {
   require(a, s);
   if (a.rows == 0) return;
-  const DecodeWorkspace& w = s.workspace;
   const KvLayout& layout = a.pool.layout;
   const auto* pool = static_cast<const unsigned char*>(a.pool.data);
   DecodeParams p{};
@@ -142,25 +229,21 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   p.q_stride = a.q_stride;
   p.out = a.out;
   p.out_stride = a.out_stride;
-  p.map_row = a.map_row;
   p.stable_length = a.stable_length;
-  p.unit_count = at<std::int32_t>(workspace, w.count_at);
-  p.units = at<Unit>(workspace, w.units_at);
-  p.parts = at<float>(workspace, w.parts_at);
-  p.part_floats = static_cast<std::int32_t>(w.part_floats);
+  p.list = static_cast<const Part*>(workspace);
   p.scale_log2 = a.scale * 1.4426950408889634f;
   p.tiling = decode_tiling(a.heads, layout.kv_heads);
-  p.by_tiles = divide_by(static_cast<std::uint32_t>(p.tiling.tiles));
   p.by_tiles_per_kv_head = divide_by(static_cast<std::uint32_t>(p.tiling.tiles_per_kv_head));
   if constexpr (std::is_same_v<Map, BlockTableMap>) {
     p.by_block_tokens = divide_by(static_cast<std::uint32_t>(a.map.block_tokens));
   }
-  const std::int64_t entries = w.max_units / s.max_rows * a.rows * p.tiling.tiles;
+  const DecodeGrid grid = decode_grid(s, a.rows);
+  p.clusters = grid.cluster > 1;
+  const DecodeLaunch shape{grid.blocks, grid.cluster, stream, dependent};
   if (a.dtype == DType::f16) {
-    launch_decode<__half>(p, a.map, layout.head_dim, entries, w.multiprocessors, stream, dependent);
+    launch_decode<__half>(p, a.map, layout.head_dim, shape);
   } else {
-    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, entries, w.multiprocessors, stream,
-                                 dependent);
+    launch_decode<__nv_bfloat16>(p, a.map, layout.head_dim, shape);
   }
 }
 

@@ -36,18 +36,14 @@ struct DecodeBody : DecodeWarp<T, kDim> {
   using Warp::warp;
   static constexpr int kNoLimit = 0x7fffffff;
 
-  // A leaf of an entry.
+  // A leaf of one of the block's parts.
   struct Leaf {
-    std::int32_t number;  // of the entry: unit * tiles + tile
-    Unit unit;
-    std::int32_t first;  // token of the leaf
+    int part;  // its place in the block's list
+    int number;
+    std::int32_t first;  // token
     std::int32_t end;
     std::int32_t map_row;
-
-    __device__ bool starts_unit() const {
-      return first == unit.leaves_before() * unit.leaf_tokens();
-    }
-    __device__ bool ends_unit() const { return end == unit.end; }
+    std::int32_t head_bytes;  // from the first K/V head to this one
   };
 
   const Map& map;
@@ -57,88 +53,165 @@ struct DecodeBody : DecodeWarp<T, kDim> {
 
   // --- Leaves -----------------------------------------------------------------------------------
 
-  // The first leaf of an entry; its map row, another load, comes later.
-  __device__ Leaf first_leaf(int number) const {
-    Leaf e;
-    e.number = number;
-    const int4 raw =
-        __ldg(reinterpret_cast<const int4*>(params.units) + params.by_tiles.quotient(number));
-    e.unit = {raw.x, raw.y, raw.z, raw.w};
-    e.first = e.unit.first;
-    e.end = ::min(e.unit.end, e.first + e.unit.leaf_tokens());
-    return e;
+  __device__ const Part* listed(int part) const {
+    return params.list + part * static_cast<int>(gridDim.x) + blockIdx.x;
+  }
+  __device__ Part load_part(int part) const {
+    const int4 raw = __ldg(reinterpret_cast<const int4*>(listed(part)));
+    return {raw.x, raw.y, raw.z, static_cast<std::uint32_t>(raw.w)};
+  }
+  __device__ Part& kept(int part) const { return shared.parts[part % 4]; }
+
+  __device__ Leaf leaf(const Part& part, int place, int number) const {
+    const bool any = number < part.end();
+    return {place,
+            number,
+            any ? leaf_begin(part.length, number) : 0,
+            any ? leaf_begin(part.length, number + 1) : 0,
+            part.map_row,
+            kv_head(part.tile()) * (kDim * 2)};
+  }
+  // After the last leaf there are leaves without tokens.
+  __device__ Leaf following(const Leaf& l) const {
+    const Part& part = kept(l.part);
+    if (l.number + 1 < part.end()) return leaf(part, l.part, l.number + 1);
+    if (!part.more()) return {l.part + 1, 0, 0, 0, 0, 0};
+    const Part& next = kept(l.part + 1);
+    return leaf(next, l.part + 1, next.first());
   }
 
-  __device__ Leaf following(const Leaf& e, int entries) const {
-    Leaf f = e;
-    if (e.ends_unit()) {
-      f.number += static_cast<int>(gridDim.x);
-      f.first = f.end = 0;
-      return f.number < entries ? first_leaf(f.number) : f;
-    }
-    f.first = e.end;
-    f.end = ::min(e.unit.end, f.first + e.unit.leaf_tokens());
-    return f;
-  }
-
-  __device__ int tile(const Leaf& e) const {
-    return e.number - static_cast<int>(params.by_tiles.quotient(e.number)) * params.tiling.tiles;
-  }
   __device__ int kv_head(int tile) const {
     return static_cast<int>(params.by_tiles_per_kv_head.quotient(tile));
+  }
+  __device__ TileHeads heads_of(const Part& part) const {
+    return {params.tiling, part.tile(), kv_head(part.tile())};
   }
 
   // --- One leaf ---------------------------------------------------------------------------------
 
-  // The tile's query heads, through shared memory: rows past its heads keep what was there, which
-  // only reaches columns that nobody reads.
-  __device__ uint4 load_q(const Leaf& e) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    const int head = thread / Tile::kVectors;
-    const TileHeads heads(params.tiling, tile(e), kv_head(tile(e)));
-    if (head >= heads.count) return {0, 0, 0, 0};
-    return *reinterpret_cast<const uint4*>(
-        static_cast<const T*>(params.q) + e.unit.row * params.q_stride +
-        (heads.first + head) * kDim + thread % Tile::kVectors * 8);
+  // Where this thread's share of a part's query heads is; null past the tile's heads.
+  __device__ const T* query(const Part& part) const {
+    const TileHeads heads = heads_of(part);
+    const int head = static_cast<int>(threadIdx.x) / Tile::kVectors;
+    const int vector = static_cast<int>(threadIdx.x) % Tile::kVectors;
+    if (head >= heads.count) return nullptr;
+    return static_cast<const T*>(params.q) + part.row * params.q_stride +
+           (heads.first + head) * kDim + vector * 8;
   }
-  __device__ void store_q(uint4 vector) const {
-    const int thread = static_cast<int>(threadIdx.x);
-    if (thread < kTileHeads * Tile::kVectors) {
-      *reinterpret_cast<uint4*>(shared.q + thread / Tile::kVectors * Tile::kQueryPitch +
-                                thread % Tile::kVectors * 16) = vector;
+  // Into shared memory; rows past the tile's heads keep what was there, which only reaches columns
+  // that nobody reads.
+  __device__ void fetch_query(const T* from, int place) const {
+    const int head = static_cast<int>(threadIdx.x) / Tile::kVectors;
+    const int vector = static_cast<int>(threadIdx.x) % Tile::kVectors;
+    if (from != nullptr) {
+      ptx::copy16_async(
+          ptx::shared_address(shared.q[place % 2]) + head * Tile::kQueryPitch + vector * 16, from);
     }
   }
+  // The query heads of a later part, and the part after it.
+  __device__ void fetch_ahead(int place) const {
+    const Part& part = kept(place);
+    fetch_query(query(part), place);
+    if (threadIdx.x == 0 && part.more()) {
+      ptx::copy16_async(ptx::shared_address(&kept(place + 1)), listed(place + 1));
+    }
+    ptx::copies_arrive(ptx::shared_address(&shared.ahead));
+  }
+  __device__ void wait_for_ahead(int place) const {
+    ptx::barrier_wait(ptx::shared_address(&shared.ahead), place - 1 & 1);
+  }
+
   // One head a warp.
-  __device__ void finish(const Leaf& e, TileHeads heads) const {
+  __device__ void finish(const Leaf& l) const {
+    const Part part = kept(l.part);
+    const TileHeads heads = heads_of(part);
+    const bool last = l.number + 1 >= part.end();
+    if (warp >= heads.count) {
+      // Every item is a phase of every barrier, also where a tile has fewer heads than the next.
+      if (last && part.team() > 1 && lane == 0) {
+        ptx::barrier_arrive(ptx::shared_address(&shared.full[warp]));
+        if (part.more()) ptx::barrier_arrive(ptx::shared_address(&shared.empty[warp]));
+      }
+      return;
+    }
     HeadMerge<kDim> head{lane};
-    head.merge_warps(shared, warp);
-    if (!e.starts_unit()) head.fold_onto(shared.state[warp]);
-    if (!e.ends_unit()) {
-      head.keep(shared.state[warp]);
+    if (part.team() == 1) {
+      head.merge_warps(shared, warp);
+      const LocalState state{shared.states[warp]};
+      if (l.number > 0) head.fold_onto(state);
+      if (!last) return head.keep(state);
+    } else if (!share(head, part, l, heads.count, last)) {
       return;
     }
-    float* part = params.parts + std::int64_t{e.number} * params.part_floats + warp * (kDim + 4);
-    if (!e.unit.ends_row()) {
-      head.publish(part);
-      return;
-    }
-    const int others = e.unit.leaves_before();
-    if (others > 0) {
-      const std::int64_t step = std::int64_t{params.tiling.tiles} * params.part_floats;
-      head.fold_onto_others(part - others * step, step, others);
-    }
-    head.write(static_cast<T*>(params.out) + e.unit.row * params.out_stride +
+    head.write(static_cast<T*>(params.out) + part.row * params.out_stride +
                (heads.first + warp) * kDim);
   }
 
+  // The same where a team shares the item. Whether this block has put the head together.
+  __device__ bool share(HeadMerge<kDim>& head, const Part& part, const Leaf& l, int heads,
+                        bool last) const {
+    const int team = part.team();
+    const int first_block = ptx::cluster_rank() - part.rank();
+    const int place = warp / team;          // among the heads of the block
+    const int owner = warp - place * team;  // that puts this head together
+    const int step = own_heads(heads, team) * Tile::kStateFloats;
+    float* states = shared.states[place];
+    const std::uint32_t full = ptx::shared_address(&shared.full[warp]);
+    const std::uint32_t empty = ptx::shared_address(&shared.empty[warp]);
+    // The item before has been read; nobody leaves before it knows.
+    if (l.part > 0 && l.number == part.first()) ptx::barrier_wait_cluster(empty, l.part - 1 & 1);
+    if (l.number < part.end()) {
+      head.merge_warps(shared, warp);
+      const std::uint32_t there =
+          ptx::cluster_address(ptx::shared_address(states), first_block + owner);
+      int slot = l.number - part.prefix() + 1;
+      if (part.rank() == 0) {
+        const ClusterState state{there};
+        if (l.number > 0) head.fold_onto(state);
+        if (!last) {
+          head.keep(state);
+          return false;
+        }
+        slot = 0;
+      }
+      head.push(there + slot * step * 4, ptx::cluster_address(full, first_block + owner));
+    }
+    if (!last || owner != part.rank()) return false;
+    const int first = part.prefix() > 0 ? 0 : 1;
+    const int count = state_slots(part) - first;
+    if (lane == 0) ptx::barrier_expect(full, count * Tile::kStateFloats * 4);
+    ptx::barrier_wait_cluster(full, l.part & 1);
+    head.fold_states(states + first * step, step, count);
+    __syncwarp();
+    if (part.more() && lane < team) {
+      ptx::barrier_arrive_cluster(ptx::cluster_address(empty, first_block + lane));
+    }
+    return true;
+  }
+
   __device__ void run() {
-    Leaf next = first_leaf(static_cast<int>(blockIdx.x));
-    const int entries = __ldg(params.unit_count) * params.tiling.tiles;
-    if (next.number >= entries) return;
-    next.map_row = __ldg(params.map_row + next.unit.row);
-    int stable = params.stable_length ? __ldg(params.stable_length + next.unit.row) : 0;
+    const Part first_part = load_part(0);
+    const Part second_part = load_part(1);  // if there is one
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread == 0) ptx::barrier_init(ptx::shared_address(&shared.ahead), Tile::kThreads);
+    if (params.clusters) {
+      if (thread < kTileHeads) {
+        ptx::barrier_init(ptx::shared_address(&shared.full[thread]), 1);
+        ptx::barrier_init(ptx::shared_address(&shared.empty[thread]), 1);
+        ptx::barrier_init_fence();
+      }
+      __syncwarp();
+      ptx::cluster_arrive();
+    }
+    if (first_part.row < 0) return;
+    int stable = params.stable_length ? __ldg(params.stable_length + first_part.row) : 0;
+    Leaf next = leaf(first_part, 0, first_part.first());
     Leaf now = next;  // before the first leaf there is one without tokens
     now.end = now.first;
+    if (thread == 0) {
+      kept(0) = first_part;
+      kept(1) = second_part;
+    }
     bool started = false;
     std::uint32_t slot = 0;
     Lookup<Map> lookup;
@@ -152,7 +225,7 @@ struct DecodeBody : DecodeWarp<T, kDim> {
         last = token + Tile::kRound >= now.end;
         const int fetched = last ? next.first + warp * Tile::kTokens : token + Tile::kRound;
         const int end = last ? next.end : now.end;
-        const int head_bytes = kv_head(tile(last ? next : now)) * (kDim * 2);
+        const int head_bytes = last ? next.head_bytes : now.head_bytes;
         if (fetched < end) {
           lookup.load(params, map, last ? next.map_row : now.map_row,
                       ::min(fetched + lane % 16, end - 1));
@@ -181,28 +254,34 @@ struct DecodeBody : DecodeWarp<T, kDim> {
         ptx::copies_commit();
         token += Tile::kRound;
       } while (!last);
-      const bool more = next.number < entries;
-      uint4 next_q = {0, 0, 0, 0};
+      Leaf after;
       if (!started) {
+        __syncthreads();  // the first parts are there
+        if (params.clusters) ptx::cluster_wait();
+        const T* from = query(kept(0));
         ptx::wait_for_earlier_kernels();
-        next_q = load_q(next);
-        this->copy_late(kv_head(tile(next)) * (kDim * 2), slot, next.first + warp * Tile::kTokens,
-                        stable, next.end);
+        fetch_query(from, 0);
+        this->copy_late(next.head_bytes, slot, next.first + warp * Tile::kTokens, stable, next.end);
         stable = kNoLimit;
+        after = following(next);
+        ptx::copies_commit();
+        ptx::copies_wait<0>();
       } else {
-        if (more) next_q = load_q(next);
-        __syncthreads();  // results and q of the entry before have been read
+        __syncthreads();  // results of the leaf before have been read
+        this->store_results(heads_of(kept(now.part)).count);
       }
-      const TileHeads heads(params.tiling, tile(now), kv_head(tile(now)));
-      if (started) this->store_results(heads.count);
-      store_q(next_q);
-      Leaf after = following(next, entries);
       __syncthreads();
-      if (started && warp < heads.count) finish(now, heads);
-      if (!more) return;
-      this->read_q();
-      if (next.ends_unit() && after.number < entries) {
-        after.map_row = __ldg(params.map_row + after.unit.row);
+      if (started) {
+        finish(now);
+        if (next.part > now.part) {
+          if (!kept(now.part).more()) return;
+          wait_for_ahead(next.part);
+        }
+        after = following(next);
+      }
+      if (!started || next.part > now.part) this->read_q(shared.q[next.part % 2]);
+      if (after.part > next.part && kept(next.part).more()) {
+        fetch_ahead(after.part);
       }
       now = next;
       next = after;
@@ -222,33 +301,72 @@ __global__ void __launch_bounds__(DecodeTile<kDim>::kThreads, DecodeTile<kDim>::
   ptx::wait_for_earlier_kernels();  // also in blocks without work: completion must be transitive
 }
 
-// Blocks wait for others of their grid, so all of it has to be resident.
+// How a body is launched.
+struct DecodeLaunch {
+  int blocks;
+  int cluster;
+  cudaStream_t stream;
+  Dependent dependent;
+};
+
 template <class T, int kDim, class Map>
-void launch_decode_body(const DecodeParams& params, const Map& map, std::int64_t entries,
-                        int multiprocessors, cudaStream_t stream, Dependent dependent) {
+auto prepared_decode_kernel() {
   using Tile = DecodeTile<kDim>;
-  constexpr int kShared = sizeof(typename Tile::Shared);
-  static_assert(Tile::kBlocks * (kShared + 1024) <= 228 * 1024);
+  static_assert(Tile::kBlocks * (sizeof(typename Tile::Shared) + 1024) <= 228 * 1024);
   const auto kernel = decode_kernel<T, kDim, Map>;
-  static const int resident = [&] {
-    int blocks = 0;
-    KVSTOW_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
-    KVSTOW_CUDA(
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, Tile::kThreads, kShared));
-    return blocks;
+  static const bool prepared = [&] {
+    KVSTOW_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     sizeof(typename Tile::Shared)));
+    return true;
   }();
-  const std::int64_t most = std::int64_t{resident} * multiprocessors;
-  launch("decode attention", kernel,
-         {.grid = dim3(static_cast<unsigned>(entries < most ? entries : most)),
+  static_cast<void>(prepared);
+  return kernel;
+}
+
+template <class T, int kDim, class Map>
+void launch_decode_body(const DecodeParams& params, const Map& map, const DecodeLaunch& shape) {
+  using Tile = DecodeTile<kDim>;
+  launch("decode attention", prepared_decode_kernel<T, kDim, Map>(),
+         {.grid = dim3(static_cast<unsigned>(shape.blocks)),
           .block = dim3(Tile::kThreads),
-          .shared_bytes = kShared,
-          .dependent = dependent == Dependent::yes},
-         stream, params, map);
+          .shared_bytes = sizeof(typename Tile::Shared),
+          .cluster = shape.cluster,
+          .dependent = shape.dependent == Dependent::yes},
+         shape.stream, params, map);
+}
+
+// Clusters of that many blocks that run at once; 0 where there are no clusters.
+template <class T, int kDim>
+int resident_decode_clusters(int cluster) {
+  using Tile = DecodeTile<kDim>;
+  const auto kernel = prepared_decode_kernel<T, kDim, BlockTableMap>();
+  int count = 0;
+  if (cluster == 1) {
+    KVSTOW_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, Tile::kThreads,
+                                                              sizeof(typename Tile::Shared)));
+    return count * device_blocks();
+  }
+  cudaFuncAttributes attributes{};
+  KVSTOW_CUDA(cudaFuncGetAttributes(&attributes, kernel));
+  if (attributes.ptxVersion < 90) return 0;
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(cluster));
+  config.blockDim = dim3(Tile::kThreads);
+  config.dynamicSmemBytes = sizeof(typename Tile::Shared);
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  KVSTOW_CUDA(cudaOccupancyMaxActiveClusters(&count, kernel, &config));
+  return count;
 }
 
 // The dispatch table: one body for each dtype (a source file each), head_dim and map.
 template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim, std::int64_t entries,
-                   int multiprocessors, cudaStream_t stream, Dependent dependent);
+void launch_decode(const DecodeParams& params, const Map& map, int head_dim,
+                   const DecodeLaunch& shape);
+template <class T>
+int resident_clusters(int head_dim, int cluster);
 
 }  // namespace kvstow::kernels::cuda

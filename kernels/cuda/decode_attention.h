@@ -3,8 +3,8 @@
 //
 // A step plans once and then runs every layer:
 //   DecodeSchedule s = decode_schedule(max_rows, max_length, heads, layout, device_blocks());
-//   allocate s.workspace.bytes, clear them once;
-//   plan_decode_attention(s, length, rows, workspace, stream);
+//   allocate s.workspace_bytes;
+//   plan_decode_attention(s, map_row, length, rows, workspace, stream);
 //   for each layer: decode_attention(args, s, workspace, stream, Dependent::yes);
 // All of it can be captured in a CUDA graph: the grid is fixed by the schedule, lengths, map rows
 // and tables are read on the device. One workspace serves one stream at a time.
@@ -27,7 +27,9 @@ struct DecodeSchedule {
   int heads;
   int kv_heads;
   int head_dim;
-  DecodeWorkspace workspace;
+  bool long_rows;            // may have more than 4096 tokens
+  int blocks[kMaxTeam + 1];  // that can run at once in clusters of this size; 0: none can
+  std::int64_t workspace_bytes;
 };
 
 // Multiprocessors of the current device.
@@ -37,9 +39,11 @@ int device_blocks();
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
                                int blocks);
 
-// Deals the step's work to the blocks. length: [rows] on the device, rows <= max_rows.
-void plan_decode_attention(const DecodeSchedule&, const std::int32_t* length, int rows,
-                           void* workspace, cudaStream_t stream);
+// Deals the step's work to the blocks. map_row, length: [rows] on the device, rows <= max_rows, the
+// same as decode_attention gets.
+void plan_decode_attention(const DecodeSchedule&, const std::int32_t* map_row,
+                           const std::int32_t* length, int rows, void* workspace,
+                           cudaStream_t stream);
 
 // Throws CudaError (a failed launch) or std::invalid_argument (a shape there is no body for).
 template <class Map>

@@ -7,17 +7,25 @@
 namespace kvstow::kernels::cuda {
 
 template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim, std::int64_t entries,
-                   int multiprocessors, cudaStream_t stream, Dependent dependent) {
-  with_head_dim(head_dim, "decode_attention", [&]<int kDim>() {
-    launch_decode_body<T, kDim>(params, map, entries, multiprocessors, stream, dependent);
-  });
+void launch_decode(const DecodeParams& params, const Map& map, int head_dim,
+                   const DecodeLaunch& shape) {
+  with_head_dim(head_dim, "decode_attention",
+                [&]<int kDim>() { launch_decode_body<T, kDim>(params, map, shape); });
+}
+
+template <class T>
+int resident_clusters(int head_dim, int cluster) {
+  int count = 0;
+  with_head_dim(head_dim, "decode_attention",
+                [&]<int kDim>() { count = resident_decode_clusters<T, kDim>(cluster); });
+  return count;
 }
 
 #define KVSTOW_DECODE_BODIES(T)                                                                 \
   template void launch_decode<T, AffineMap>(const DecodeParams&, const AffineMap&, int,         \
-                                            std::int64_t, int, cudaStream_t, Dependent);        \
+                                            const DecodeLaunch&);                               \
   template void launch_decode<T, BlockTableMap>(const DecodeParams&, const BlockTableMap&, int, \
-                                                std::int64_t, int, cudaStream_t, Dependent)
+                                                const DecodeLaunch&);                           \
+  template int resident_clusters<T>(int, int)
 
 }  // namespace kvstow::kernels::cuda

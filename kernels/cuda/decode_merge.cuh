@@ -7,10 +7,8 @@
 //   (m, l, a) (+) (m', l', a') = (M, l e + l' e', a e + a' e'),  M = max(m, m'),
 //                                e = 2^(m - M), e' = 2^(m' - M),
 //
-// as they come where one block has them all, from memory otherwise: the same operations.
-//
-// Between blocks a part is its own flag: a float that is 0 has not arrived, because a part's zeros
-// are stored as -0. Whoever has read a part clears it for the next launch.
+// as they come where one block has them all, from shared memory where a team shares them: the same
+// operations.
 #pragma once
 
 #include "kernels/cuda/decode_tile.cuh"
@@ -26,15 +24,17 @@ __device__ __forceinline__ float4 fold(float4 sum, float e, float4 x) {
           __fmaf_rn(sum.w, e, x.w)};
 }
 
-__device__ __forceinline__ bool absent(float x) {
-  return __float_as_uint(x) == 0;
-}
-__device__ __forceinline__ bool absent(float4 x) {
-  return absent(x.x) || absent(x.y) || absent(x.z) || absent(x.w);
-}
-__device__ __forceinline__ float present(float x) {
-  return x == 0 ? -0.0f : x;
-}
+// A state in this block's shared memory, or in that of another block of the cluster.
+struct LocalState {
+  float* at;
+  __device__ float4 load(int i) const { return *reinterpret_cast<const float4*>(at + i); }
+  __device__ void store(float4 v, int i) const { *reinterpret_cast<float4*>(at + i) = v; }
+};
+struct ClusterState {
+  std::uint32_t at;
+  __device__ float4 load(int i) const { return ptx::load_cluster4(at + i * 4); }
+  __device__ void store(float4 v, int i) const { ptx::store_cluster4(at + i * 4, v); }
+};
 
 // One warp's work for one query head: the result of a leaf, then of more and more leaves. A lane
 // has float4s lane, lane + 32, ... of the head's dimensions.
@@ -86,67 +86,41 @@ struct HeadMerge {
     }
   }
 
-  // What this block's earlier leaves of the item gave comes before.
-  __device__ void fold_onto(const float* state) {
-    const float before = state[kDim];
-    const float m = fmaxf(before, maximum);
-    const float e = ptx::exp2_fast(__fsub_rn(before, m));
+  // What the leaves so far gave comes before.
+  template <class State>
+  __device__ void fold_onto(const State& state) {
+    const float4 scalars = state.load(kDim);
+    const float m = fmaxf(scalars.x, maximum);
+    const float e = ptx::exp2_fast(__fsub_rn(scalars.x, m));
     const float f = ptx::exp2_fast(__fsub_rn(maximum, m));
     maximum = m;
-    sum = __fmaf_rn(state[kDim + 1], e, __fmul_rn(sum, f));
-    each([&](float4& v, int at) {
-      v = fold(*reinterpret_cast<const float4*>(state + at), e, scaled(v, f));
-    });
+    sum = __fmaf_rn(scalars.y, e, __fmul_rn(sum, f));
+    each([&](float4& v, int at) { v = fold(state.load(at), e, scaled(v, f)); });
   }
 
-  __device__ void keep(float* state) {
+  // store(float4, its place in a state) for all of it, the scalars after the dimensions.
+  template <class Store>
+  __device__ void put(const Store& store) {
+    each([&](float4& v, int at) { store(v, at); });
+    if (lane == 0) store(float4{maximum, sum, 0, 0}, kDim);
+  }
+  template <class State>
+  __device__ void keep(const State& state) {
     __syncwarp();
-    each([&](float4& v, int at) { *reinterpret_cast<float4*>(state + at) = v; });
-    if (lane == 0) state[kDim] = maximum;
-    if (lane == 0) state[kDim + 1] = sum;
+    put([&](float4 v, int at) { state.store(v, at); });
     __syncwarp();
   }
-
-  // Hands this leaf's part over to the block that has the row's last one.
-  __device__ void publish(float* part) {
-    each([&](float4& v, int at) {
-      ptx::store_relaxed4(part + at, {present(v.x), present(v.y), present(v.z), present(v.w)});
-    });
-    if (lane == 0) ptx::store_relaxed2(part + kDim, {present(maximum), present(sum)});
+  __device__ void push(std::uint32_t state, std::uint32_t full) {
+    __syncwarp();
+    put([&](float4 v, int at) { ptx::store_async4(state + at * 4, v, full); });
   }
 
-  // This is the row's last leaf: the parts of the others lie at from, from + step, ...
-  __device__ void fold_onto_others(float* from, std::int64_t step, int others) {
-    float4 x[kMaxLeaves - 1][kLaneQuads];
-    const auto load = [&] {
-#pragma unroll
-      for (int j = 0; j + 1 < kMaxLeaves; ++j) {
-#pragma unroll
-        for (int i = 0; i < kLaneQuads; ++i) {
-          x[j][i] = {1, 1, 1, 1};
-          if (j < others && lane + 32 * i < kQuads) {
-            x[j][i] = ptx::load_relaxed4(from + j * step + 4 * (lane + 32 * i));
-          }
-        }
-      }
-    };
-    float2 scalars = {1, 1};
-    bool missing;
-    do {
-      load();
-      do {
-        if (lane < others) scalars = ptx::load_relaxed2(from + lane * step + kDim);
-      } while (__any_sync(0xffffffffu, absent(scalars.x) || absent(scalars.y)));
-      missing = false;
-#pragma unroll
-      for (int j = 0; j + 1 < kMaxLeaves; ++j) {
-#pragma unroll
-        for (int i = 0; i < kLaneQuads; ++i) missing |= absent(x[j][i]);
-      }
-    } while (__any_sync(0xffffffffu, missing));
-    if (lane == others) scalars = {maximum, sum};
+  // Folds `count` states at from, from + step, ...
+  __device__ void fold_states(const float* from, int step, int count) {
+    float2 scalars = {-INFINITY, 0};
+    if (lane < count) scalars = *reinterpret_cast<const float2*>(from + lane * step + kDim);
     // The running maximum before and with each lane's part.
-    float m = lane <= others ? scalars.x : -INFINITY;
+    float m = scalars.x;
 #pragma unroll
     for (int offset = 1; offset < kMaxLeaves; offset *= 2) {
       const float other = __shfl_up_sync(0xffffffffu, m, offset);
@@ -154,32 +128,25 @@ struct HeadMerge {
     }
     float before = __shfl_up_sync(0xffffffffu, m, 1);
     if (lane == 0) before = -INFINITY;
-    const float e = ptx::exp2_fast(__fsub_rn(before, m));
-    const float f = ptx::exp2_fast(__fsub_rn(scalars.x, m));
-    const float added = __fmul_rn(scalars.y, f);
-    float4 all[kLaneQuads];
-#pragma unroll
-    for (int i = 0; i < kLaneQuads; ++i) all[i] = {0, 0, 0, 0};
-    sum = 0;
-    const auto add = [&](int j, const float4(&part)[kLaneQuads]) {
-      const float e_j = __shfl_sync(0xffffffffu, e, j);
-      const float f_j = __shfl_sync(0xffffffffu, f, j);
-      const float added_j = __shfl_sync(0xffffffffu, added, j);
-      sum = __fmaf_rn(sum, e_j, added_j);
-#pragma unroll
-      for (int i = 0; i < kLaneQuads; ++i) all[i] = fold(all[i], e_j, scaled(part[i], f_j));
+    const auto factor = [&](float from) {  // a row of length 0 has no maximum
+      return from == -INFINITY ? 0.0f : ptx::exp2_fast(__fsub_rn(from, m));
     };
+    const float e = factor(before);
+    const float f = factor(scalars.x);
+    const float added = __fmul_rn(scalars.y, f);
+    sum = 0;
 #pragma unroll
-    for (int j = 0; j + 1 < kMaxLeaves; ++j) {
-      if (j < others) add(j, x[j]);
-    }
-    add(others, value);
+    for (int i = 0; i < kLaneQuads; ++i) value[i] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < kLaneQuads; ++i) value[i] = all[i];
-    // For the next launch.
-    if (lane < others) ptx::store_relaxed2(from + lane * step + kDim, {0, 0});
-    for (int j = 0; j < others; ++j) {
-      each([&](float4&, int at) { ptx::store_relaxed4(from + j * step + at, {0, 0, 0, 0}); });
+    for (int j = 0; j < kMaxLeaves; ++j) {
+      if (j < count) {
+        const float e_j = __shfl_sync(0xffffffffu, e, j);
+        const float f_j = __shfl_sync(0xffffffffu, f, j);
+        sum = __fmaf_rn(sum, e_j, __shfl_sync(0xffffffffu, added, j));
+        each([&](float4& v, int at) {
+          v = fold(v, e_j, scaled(*reinterpret_cast<const float4*>(from + j * step + at), f_j));
+        });
+      }
     }
   }
 

@@ -1,19 +1,21 @@
 // Who computes what in decode attention: plain functions, the same on the host (tests) and on the
 // device (the planning kernel).
 //
-// An ITEM is one row and one tile of query heads. Its context is cut into LEAVES: runs of whole
-// chunks (kAttentionChunk tokens at absolute positions), a number of them that depends on the row's
-// length alone. A leaf's result is computed by one block, and leaves are folded from left to right,
-// so no float depends on who computes what. That is dealt in UNITS, one leaf or a whole row:
+// An ITEM is one row and one tile of query heads. Its context is cut into at most eight LEAVES of
+// whole chunks (kAttentionChunk tokens at absolute positions), as equal as they can be: a function
+// of the row's length alone. A leaf's result is computed by one block, and leaves are folded from
+// left to right, so no float depends on who computes what.
 //
-//   row 0: unit 0: tile 0, tile 1, ...   unit 1: tile 0, tile 1, ...      row 1: unit 0: ...
+// Items are dealt to TEAMS of 1, 2, 3, 4 or 8 blocks of one cluster. The blocks of a team share an
+// item's leaves, each a run of them, and one of them puts each head's results together. Longer rows
+// come first, and every other round of dealing goes the other way round:
 //
-// An ENTRY is one unit of one item, counted as above, and block b of n computes entries b, b + n,
-// b + 2 n, ... Neighbouring blocks then read neighbouring heads of the same tokens at the same
-// time. Whole rows are cheapest where they keep all blocks equally busy. Otherwise the block that
-// has a row's last leaf puts it together from what the others left in memory. It may wait, but
-// only for earlier entries, and every block computes its entries in order: nobody waits in a
-// circle as long as the whole grid is resident.
+//   3 teams     team 0    item 0 (longest)    item 5    item 6
+//               team 1    item 1              item 4    item 7
+//               team 2    item 2              item 3    item 8
+//
+// The tiles of a row are neighbours in that order, so neighbouring blocks read neighbouring heads
+// of the same tokens at the same time.
 #pragma once
 
 #include <cstdint>
@@ -40,63 +42,111 @@ struct Divider {
   return {static_cast<std::uint32_t>((power + divisor - 1) / divisor), 31 + s};
 }
 
+// --- Leaves -------------------------------------------------------------------------------------
+
 inline constexpr int kMaxLeaves = 8;  // of one row
+inline constexpr int kMaxTeam = 8;    // blocks
 
 [[nodiscard]] KVSTOW_HD constexpr std::int32_t chunks_of(std::int32_t length) {
   return length <= 0 ? 1 : (length + kAttentionChunk - 1) / kAttentionChunk;
 }
 
-// Chunks of a leaf: one or two in short rows, which then spread over several blocks; more in long
-// ones, so that there are at most kMaxLeaves. A row of length 0 has one leaf without tokens.
-[[nodiscard]] KVSTOW_HD constexpr std::int32_t leaf_chunks(std::int32_t length) {
-  const std::int32_t chunks = chunks_of(length);
-  std::int32_t leaf = chunks <= 2 ? 1 : 2;
-  while (leaf * kMaxLeaves < chunks) leaf *= 2;
-  return leaf;
-}
-
+// Leaves of one chunk in rows of up to four, of two in rows of up to fifteen, eight leaves beyond:
+// short rows spread over several blocks, and a leaf's end takes time. A row of length 0 has one
+// leaf without tokens.
 [[nodiscard]] KVSTOW_HD constexpr std::int32_t leaves_of(std::int32_t length) {
-  return (chunks_of(length) + leaf_chunks(length) - 1) / leaf_chunks(length);
+  const std::int32_t chunks = chunks_of(length);
+  if (chunks <= 4) return chunks;
+  return chunks < 2 * kMaxLeaves ? (chunks + 1) / 2 : kMaxLeaves;
 }
 
-// Some neighbouring leaves of one row.
-struct alignas(16) Unit {
-  std::int32_t row;
-  std::int32_t first;  // token
-  std::int32_t end;
-  std::int32_t packed;  // leaves before | ends the row << 8 | chunks of a leaf << 9
+// Where a leaf begins: the first token of its first chunk, or the row's end.
+[[nodiscard]] KVSTOW_HD constexpr std::int32_t leaf_begin(std::int32_t length, std::int32_t leaf) {
+  const std::int32_t chunks = chunks_of(length);
+  const std::int64_t chunk = chunks <= 4               ? leaf
+                             : chunks < 2 * kMaxLeaves ? 2 * leaf
+                                                       : std::int64_t{leaf} * chunks / kMaxLeaves;
+  const std::int64_t token = chunk * kAttentionChunk;
+  return token < length ? static_cast<std::int32_t>(token) : (length < 0 ? 0 : length);
+}
 
-  [[nodiscard]] KVSTOW_HD constexpr std::int32_t leaves_before() const { return packed & 0xff; }
-  [[nodiscard]] KVSTOW_HD constexpr bool ends_row() const { return (packed >> 8 & 1) != 0; }
-  [[nodiscard]] KVSTOW_HD constexpr std::int32_t leaf_tokens() const {
-    return (packed >> 9) * kAttentionChunk;
+// The first leaf of block `rank` of a team; the block after it begins where it ends.
+[[nodiscard]] KVSTOW_HD constexpr int first_leaf(std::int32_t length, int rank, int team) {
+  return rank * leaves_of(length) / team;
+}
+
+// A block's share of one item: a run of leaves, none at all where the row has fewer than the team
+// has blocks. Sixteen bytes, so that one load brings it.
+struct alignas(16) Part {
+  std::int32_t row;  // -1: nothing to do
+  std::int32_t map_row;
+  std::int32_t length;
+  std::uint32_t packed;
+
+  [[nodiscard]] KVSTOW_HD constexpr int tile() const { return bits(0, 10); }
+  // Its leaves, and how many the team's first block has.
+  [[nodiscard]] KVSTOW_HD constexpr int first() const { return bits(10, 4); }
+  [[nodiscard]] KVSTOW_HD constexpr int end() const { return bits(14, 4); }
+  [[nodiscard]] KVSTOW_HD constexpr int prefix() const { return bits(18, 4); }
+  [[nodiscard]] KVSTOW_HD constexpr int rank() const { return bits(22, 3); }
+  [[nodiscard]] KVSTOW_HD constexpr int team() const { return bits(25, 4); }
+  // The block has another part after this one.
+  [[nodiscard]] KVSTOW_HD constexpr bool more() const { return bits(29, 1) != 0; }
+
+ private:
+  [[nodiscard]] KVSTOW_HD constexpr int bits(int at, int count) const {
+    return static_cast<int>(packed >> at & ((1u << count) - 1));
+  }
+};
+inline constexpr int kMaxTiles = 1 << 10;
+
+[[nodiscard]] KVSTOW_HD constexpr Part part_of(std::int32_t row, std::int32_t map_row,
+                                               std::int32_t length, int tile, int rank, int team,
+                                               bool more) {
+  const int packed = tile | first_leaf(length, rank, team) << 10 |
+                     first_leaf(length, rank + 1, team) << 14 | first_leaf(length, 1, team) << 18 |
+                     rank << 22 | team << 25 | (more ? 1 : 0) << 29;
+  return {row, map_row, length < 0 ? 0 : length, static_cast<std::uint32_t>(packed)};
+}
+
+// What the blocks of a team hand each other are STATES of one head: slot 0 is what block 0's leaves
+// give together, every other leaf has a slot of its own. Head h of a tile is put together by block
+// h modulo the team's size.
+[[nodiscard]] KVSTOW_HD constexpr int state_slots(const Part& part) {
+  return leaves_of(part.length) - part.prefix() + 1;
+}
+[[nodiscard]] KVSTOW_HD constexpr int own_heads(int heads, int team) {
+  return (heads + team - 1) / team;
+}
+inline constexpr int kMaxStates = 21;  // a team of 3 with 8 heads: 7 slots of 3 heads
+
+// --- Dealing ------------------------------------------------------------------------------------
+
+// Items 0, 1, ... to teams of neighbouring blocks; `blocks` is a multiple of the team's size.
+struct Deal {
+  std::int32_t items;
+  std::int32_t blocks;
+  std::int32_t team;
+  bool folded;  // every other round goes the other way round
+
+  [[nodiscard]] KVSTOW_HD constexpr std::int32_t teams() const { return blocks / team; }
+  [[nodiscard]] KVSTOW_HD constexpr std::int32_t rounds() const {
+    return (items + teams() - 1) / teams();
+  }
+  // The item that the n-th of `teams` teams gets in a round, or -1.
+  [[nodiscard]] KVSTOW_HD constexpr std::int32_t item(std::int32_t round, std::int32_t n,
+                                                      std::int32_t teams) const {
+    const std::int32_t i = round * teams + (folded && round % 2 ? teams - 1 - n : n);
+    return i < items ? i : -1;
   }
 };
 
-// Leaves [leaf, leaf + count) of a row.
-[[nodiscard]] KVSTOW_HD constexpr Unit unit_of(std::int32_t row, std::int32_t length,
-                                               std::int32_t leaf, std::int32_t count) {
-  const std::int32_t chunks = leaf_chunks(length);
-  const bool last = leaf + count == leaves_of(length);
-  const std::int32_t end = (leaf + count) * chunks * kAttentionChunk;
-  return {row, leaf * chunks * kAttentionChunk, last ? (length < 0 ? 0 : length) : end,
-          leaf | (last ? 1 : 0) << 8 | chunks << 9};
-}
-
-// Whether whole rows are dealt: the fullest block's tokens against the mean of all blocks.
-[[nodiscard]] KVSTOW_HD constexpr bool deal_whole_rows(std::int64_t fullest, std::int64_t all,
-                                                       std::int32_t blocks) {
-  return 2 * fullest * blocks <= 3 * all;
-}
-
-// Tokens of block `block` of `blocks` when whole rows are dealt.
-[[nodiscard]] KVSTOW_HD constexpr std::int64_t tokens_of_block(const std::int32_t* length, int rows,
-                                                               int tiles, int block, int blocks) {
-  std::int64_t tokens = 0;
-  for (std::int64_t e = block; e < std::int64_t{rows} * tiles; e += blocks) {
-    tokens += length[e / tiles];
-  }
-  return tokens;
+// What an item takes of a block's time, in tokens: the largest part, and what comes with a part
+// and with a team (fitted by hand to one H200).
+[[nodiscard]] KVSTOW_HD constexpr std::int32_t dealing_cost(std::int32_t length, int team) {
+  const std::int32_t last = leaf_begin(length, first_leaf(length, team - 1, team));
+  const std::int32_t first = leaf_begin(length, first_leaf(length, 1, team));
+  return (length - last > first ? length - last : first) + 16 + (team > 1 ? 32 : 0);
 }
 
 // --- Shapes and sizes ---------------------------------------------------------------------------
@@ -121,38 +171,11 @@ struct DecodeTiling {
   return head_dim <= 128 ? 2 : 1;
 }
 
-// Where things lie in the workspace of one decode step, in bytes. It is shared by all layers: the
-// plan is written once per step, partial results are reused launch after launch.
-struct DecodeWorkspace {
-  int multiprocessors;       // to use
-  std::int64_t max_units;    // of all rows together
-  std::int64_t part_floats;  // of one partial result: heads of a tile * (head_dim + 4)
-  std::int64_t count_at;     // int32: units of this step
-  std::int64_t units_at;     // Unit[max_units]
-  std::int64_t parts_at;     // float[max_units * tiles][part_floats]; 0 means not there yet
-  std::int64_t bytes;
-};
-
-[[nodiscard]] constexpr DecodeWorkspace decode_workspace(int max_rows, int max_length, int heads,
-                                                         const KvLayout& layout,
-                                                         int multiprocessors) {
-  const auto align = [](std::int64_t n) { return (n + 255) / 256 * 256; };
-  const DecodeTiling tiling = decode_tiling(heads, layout.kv_heads);
-  std::int64_t most = 1;  // a shorter row may have more leaves than the longest
-  for (int chunks = 1; chunks <= chunks_of(max_length) && chunks <= 2 * kMaxLeaves; ++chunks) {
-    const std::int64_t leaves = leaves_of(chunks * kAttentionChunk);
-    most = leaves > most ? leaves : most;
-  }
-  DecodeWorkspace w{};
-  w.multiprocessors = multiprocessors;
-  w.max_units = most * (max_rows > 0 ? max_rows : 1);
-  const int tile_heads = tiling.group < kTileHeads ? tiling.group : kTileHeads;
-  w.part_floats = std::int64_t{tile_heads} * (layout.head_dim + 4);
-  w.count_at = 0;
-  w.units_at = 256;
-  w.parts_at = w.units_at + align(w.max_units * static_cast<std::int64_t>(sizeof(Unit)));
-  w.bytes = w.parts_at + align(w.max_units * tiling.tiles * w.part_floats * 4);
-  return w;
+// The plan of one decode step in its workspace, shared by all layers: each block's parts, block b's
+// at list[b], list[b + blocks], ...
+[[nodiscard]] constexpr std::int64_t plan_entries(int max_rows, int tiles, int blocks,
+                                                  int max_team) {
+  return (std::int64_t{max_rows} * tiles * max_team + 2 * std::int64_t{blocks});
 }
 
 }  // namespace kvstow::kernels::cuda

@@ -1,4 +1,4 @@
-// What the parts of decode attention share: parameters, the shape of a body, its shared memory, and
+// What all of decode attention shares: parameters, the shape of a body, its shared memory, and
 // the way from a token to its slot.
 #pragma once
 
@@ -15,15 +15,11 @@ struct DecodeParams {
   std::int64_t q_stride;
   void* out;
   std::int64_t out_stride;
-  const std::int32_t* map_row;
   const std::int32_t* stable_length;
-  const std::int32_t* unit_count;
-  const Unit* units;
-  float* parts;
-  std::int32_t part_floats;
+  const Part* list;  // this block's parts: list[blockIdx.x], list[blockIdx.x + gridDim.x], ...
+  bool clusters;     // blocks may share items
   float scale_log2;  // scale * log2(e)
   DecodeTiling tiling;
-  Divider by_tiles;
   Divider by_tiles_per_kv_head;
   Divider by_block_tokens;  // of a block table
 };
@@ -71,13 +67,19 @@ struct DecodeTile {
     return (address ^ (pair % 4 * 32)) + pair / 4 * 128;
   }
 
+  static constexpr int kStateFloats = kDim + 4;  // accumulators, maximum and sum; 16-byte aligned
+
   struct alignas(1024) Shared {
     unsigned char kv[kWarps][2][kTileBytes];
     // Of each warp's tokens. Rows of kDim + 4 floats: no bank conflicts when lanes store columns.
     float results[kWarps][kTileHeads][kDim + 4];
     float2 scalars[kWarps][kTileHeads];  // maximum, sum
-    float state[kTileHeads][kDim + 4];   // leaves so far, then maximum and sum
-    alignas(16) unsigned char q[kTileHeads * kQueryPitch];
+    float states[kMaxStates][kStateFloats];
+    alignas(16) unsigned char q[2][kTileHeads * kQueryPitch];  // of even and odd parts
+    Part parts[4];
+    std::uint64_t ahead;              // what was fetched for the next part is here
+    std::uint64_t full[kTileHeads];   // a head's states are here
+    std::uint64_t empty[kTileHeads];  // they have been read, in all blocks of the team
   };
 };
 
@@ -108,7 +110,9 @@ struct Lookup<BlockTableMap> {
                        int t) {
     const std::uint32_t block = params.by_block_tokens.quotient(t);
     within = t - block * map.block_tokens;
-    id = __ldg(map.ids + row * map.stride + block);
+    const std::int32_t* ids = map.ids + row * map.stride;
+    id = __ldg(ids + block);
+    ptx::prefetch_l1(ids + ::min(block + 16, static_cast<std::uint32_t>(map.stride - 1)));
   }
   __device__ std::uint32_t slot(const BlockTableMap& map) const {
     return id * map.block_tokens + within;

@@ -90,15 +90,13 @@ struct DecodeWarp {
             (part == 0 ? params.k : params.v) + head_bytes + vector * 16 + s * params.slot_bytes);
       }
     }
-    ptx::copies_commit();
-    ptx::copies_wait<0>();
   }
 
   // --- Queries and results ----------------------------------------------------------------------
 
-  __device__ void read_q() {
+  __device__ void read_q(const unsigned char* from) {
     const std::uint32_t at =
-        ptx::shared_address(shared.q) + lane % 8 * Tile::kQueryPitch + lane / 8 * 16;
+        ptx::shared_address(from) + lane % 8 * Tile::kQueryPitch + lane / 8 * 16;
 #pragma unroll
     for (int step = 0; step + 1 < kSteps; step += 2) {
       std::uint32_t b[4];

@@ -168,6 +168,10 @@ __device__ __forceinline__ void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
+__device__ __forceinline__ void prefetch_l1(const void* global) {
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(global));
+}
+
 // --- Tensor cores -------------------------------------------------------------------------------
 
 // Four 8x8 matrices of 16-bit elements; thread i gives the address of row i % 8 of matrix i / 8.
@@ -260,36 +264,90 @@ __device__ __forceinline__ float reciprocal(float x) {
   return y;
 }
 
-// --- Between blocks ------------------------------------------------------------------------------
+// --- Between the blocks of a cluster ------------------------------------------------------------
 
-// Single floats of a vector may arrive apart from each other.
-__device__ __forceinline__ float4 load_relaxed4(const float* p) {
-  float4 x;
-  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0,%1,%2,%3}, [%4];"
+// The address, in block `rank` of the cluster, of what lies at `shared` in this one.
+__device__ __forceinline__ std::uint32_t cluster_address(std::uint32_t shared, int rank) {
+#if __CUDA_ARCH__ >= 900
+  std::uint32_t remote;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(shared), "r"(rank));
+  return remote;
+#else
+  return shared;
+#endif
+}
+
+__device__ __forceinline__ int cluster_rank() {
+#if __CUDA_ARCH__ >= 900
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+#else
+  return 0;
+#endif
+}
+
+// All threads of the cluster arrive, and later wait for each other.
+__device__ __forceinline__ void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// Addresses below are cluster_address()es.
+__device__ __forceinline__ float4 load_cluster4(std::uint32_t from) {
+  float4 x{};
+#if __CUDA_ARCH__ >= 900
+  asm volatile("ld.shared::cluster.v4.f32 {%0,%1,%2,%3}, [%4];"
                : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
-               : "l"(p)
+               : "r"(from)
                : "memory");
+#endif
   return x;
 }
 
-__device__ __forceinline__ float2 load_relaxed2(const float* p) {
-  float2 x;
-  asm volatile("ld.relaxed.gpu.global.v2.f32 {%0,%1}, [%2];"
-               : "=f"(x.x), "=f"(x.y)
-               : "l"(p)
-               : "memory");
-  return x;
-}
-
-__device__ __forceinline__ void store_relaxed4(float* p, float4 x) {
-  asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p), "f"(x.x), "f"(x.y),
+__device__ __forceinline__ void store_cluster4(std::uint32_t to, float4 x) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1,%2,%3,%4};" ::"r"(to), "f"(x.x), "f"(x.y),
                "f"(x.z), "f"(x.w)
                : "memory");
+#endif
 }
 
-__device__ __forceinline__ void store_relaxed2(float* p, float2 x) {
-  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x.x), "f"(x.y)
+// A store that counts its 16 bytes towards what `bar`, in the same block as `to`, expects.
+__device__ __forceinline__ void store_async4(std::uint32_t to, float4 x, std::uint32_t bar) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1,%2,%3,%4}, [%5];" ::
+          "r"(to),
+      "r"(__float_as_uint(x.x)), "r"(__float_as_uint(x.y)), "r"(__float_as_uint(x.z)),
+      "r"(__float_as_uint(x.w)), "r"(bar)
+      : "memory");
+#endif
+}
+
+__device__ __forceinline__ void barrier_arrive_cluster(std::uint32_t bar) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(bar)
                : "memory");
+#endif
+}
+
+// As barrier_wait, for what other blocks of the cluster did before they arrived.
+__device__ __forceinline__ void barrier_wait_cluster(std::uint32_t bar, std::uint32_t phase) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "again:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n"
+      "@!p bra again;\n}" ::"r"(bar),
+      "r"(phase)
+      : "memory");
+#endif
 }
 
 }  // namespace kvstow::kernels::cuda::ptx

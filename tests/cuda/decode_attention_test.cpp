@@ -99,9 +99,9 @@ TEST_F(DecodeAttention, EveryBodyAtEveryPlaceInAChunk) {
   }
 }
 
-// The same tokens in blocks of two sizes, and in rows that are dealt whole (many of them) or in
-// leaves (few).
-TEST_F(DecodeAttention, SameBitsUnderTwoBlockSizesAndBothDeals) {
+// The same tokens in blocks of two sizes, and in rows that one block has to itself (many of them)
+// or a team shares (few).
+TEST_F(DecodeAttention, SameBitsUnderTwoBlockSizesAndInTeams) {
   for (const int rows : {3, 160}) {
     Shape s{4, 2, 128, 16, DType::f16, {}, {}, 31};
     for (int r = 0; r < rows; ++r) {
@@ -115,6 +115,26 @@ TEST_F(DecodeAttention, SameBitsUnderTwoBlockSizesAndBothDeals) {
     EXPECT_EQ(bits, thirty_seven.run(thirty_seven.table_map(), 0, rows, device_blocks()));
     const auto alone = thirty_seven.run(thirty_seven.table_map(), rows - 1, 1, device_blocks());
     EXPECT_TRUE(std::equal(alone.begin(), alone.end(), bits.end() - alone.size()));
+  }
+}
+
+// Seven teams of two blocks with twenty items, whose tiles have eight heads and four in turn; a
+// team of eight; one block for each item.
+TEST_F(DecodeAttention, SameBitsInTeamsOfEverySize) {
+  Shape s{2, 12, 128, 16, DType::f16, {}, {}, 41};
+  for (int r = 0; r < 5; ++r) {
+    s.length.push_back(3000 - r % 2);
+    s.map_row.push_back(r);
+  }
+  const Case c(s);
+  const auto bits = c.run(c.table_map(), 0, 5, 7);
+  EXPECT_LE(error_of(c, bits), tolerance(DType::f16));
+  EXPECT_EQ(bits, c.run(c.table_map(), 0, 5, device_blocks()));
+  EXPECT_EQ(bits, c.run(c.affine_map(), 0, 5, 10));
+  EXPECT_EQ(bits, c.run(c.table_map(), 0, 5, 1));
+  for (int row = 0; row < 5; ++row) {
+    const auto alone = c.run(c.table_map(), row, 1, device_blocks());
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), bits.begin() + row * c.width())) << row;
   }
 }
 

@@ -79,9 +79,10 @@ struct DecodeCase {
     DeviceArray<std::uint16_t> out(static_cast<std::size_t>(rows * width()));
     const DecodeSchedule schedule =
         decode_schedule(rows, placement.longest(), heads(), layout, blocks);
-    DeviceArray<unsigned char> workspace(static_cast<std::size_t>(schedule.workspace.bytes));
-    workspace.fill_bytes(0);
-    plan_decode_attention(schedule, length.get() + first, rows, workspace.get(), nullptr);
+    DeviceArray<unsigned char> workspace(static_cast<std::size_t>(schedule.workspace_bytes));
+    workspace.fill_bytes(0xff);
+    plan_decode_attention(schedule, map_row.get() + first, length.get() + first, rows,
+                          workspace.get(), nullptr);
     auto a = args(map, out.get(), first, rows);
     a.stable_length = stable;
     for (int i = 0; i < 3; ++i) {

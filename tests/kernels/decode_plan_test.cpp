@@ -1,11 +1,12 @@
-// Dealing decode work to blocks: every chunk in exactly one leaf, the cut a function of the row's
-// length alone, and nobody waits for a later entry. The planner's arithmetic on the host; the GPU's
-// kernel calls the same code.
+// Dealing decode work to blocks: every leaf of every item to exactly one block, the cut a function
+// of the row's length alone, and room for what the blocks of a team hand each other. The planner's
+// arithmetic on the host; the GPU's kernels call the same code.
 #include "kernels/cuda/decode_plan.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -14,113 +15,130 @@
 namespace kvstow::kernels::cuda {
 namespace {
 
-std::vector<Unit> plan_on_host(const std::vector<std::int32_t>& length, bool whole) {
-  std::vector<Unit> list;
-  for (std::size_t row = 0; row < length.size(); ++row) {
-    const int leaves = leaves_of(length[row]);
-    for (int i = 0; i < (whole ? 1 : leaves); ++i) {
-      list.push_back(unit_of(static_cast<std::int32_t>(row), length[row], i, whole ? leaves : 1));
-    }
-  }
-  return list;
-}
-
 TEST(DecodePlan, LeavesOfARowAreWholeChunksSideBySide) {
   for (std::int32_t length = 0; length < 140'000; length += length < 20'000 ? 1 : 97) {
     const int leaves = leaves_of(length);
     ASSERT_GE(leaves, 1);
     ASSERT_LE(leaves, kMaxLeaves);
-    std::int32_t at = 0;
+    ASSERT_EQ(leaf_begin(length, 0), 0);
+    ASSERT_EQ(leaf_begin(length, leaves), length);
+    std::int32_t shortest = length;
+    std::int32_t longest = 0;
     for (int i = 0; i < leaves; ++i) {
-      const Unit leaf = unit_of(7, length, i, 1);
-      ASSERT_EQ(leaf.row, 7);
-      ASSERT_EQ(leaf.leaves_before(), i);
-      ASSERT_EQ(leaf.ends_row(), i + 1 == leaves);
-      ASSERT_EQ(leaf.first, at) << length;
-      ASSERT_EQ(leaf.first % kAttentionChunk, 0);
-      ASSERT_TRUE(leaf.end > leaf.first || length == 0) << length;
-      ASSERT_TRUE(leaf.end - leaf.first == leaf.leaf_tokens() || leaf.ends_row()) << length;
-      at = leaf.end;
+      const std::int32_t begin = leaf_begin(length, i);
+      const std::int32_t end = leaf_begin(length, i + 1);
+      ASSERT_EQ(begin % kAttentionChunk, 0) << length;
+      ASSERT_TRUE(end > begin || length == 0) << length;
+      if (i + 1 < leaves) shortest = std::min(shortest, end - begin);
+      longest = std::max(longest, end - begin);
     }
-    ASSERT_EQ(at, length);
-    const Unit row = unit_of(7, length, 0, leaves);
-    ASSERT_EQ(row.first, 0);
-    ASSERT_EQ(row.end, length);
-    ASSERT_TRUE(row.ends_row());
-    ASSERT_EQ(row.leaf_tokens(), unit_of(7, length, 0, 1).leaf_tokens());
+    if (leaves > 1) {
+      ASSERT_LE(longest, shortest + kAttentionChunk) << length;  // apart from the last one
+    }
   }
 }
 
-// Block b of n computes entries b, b + n, ... in order, and the block with a row's last leaf waits
-// for the others: run every block as far as it can go, in turn, until all are done.
-TEST(DecodePlan, BlocksInOrderNeverWaitInACircle) {
-  RandomStream random(3, "plans");
-  for (int trial = 0; trial < 300; ++trial) {
-    std::vector<std::int32_t> length;
-    const int rows = 1 + static_cast<int>(random.below(random.below(3) ? 10 : 100));
-    const auto longest = 1 + random.below(random.below(2) ? 600 : 9000);
-    for (int r = 0; r < rows; ++r) {
-      length.push_back(static_cast<std::int32_t>(random.below(longest)));
+constexpr int kTeams[] = {1, 2, 3, 4, 8};
+
+TEST(DecodePlan, TheBlocksOfATeamShareARowsLeaves) {
+  for (std::int32_t length = 0; length < 3000; ++length) {
+    for (const int team : kTeams) {
+      int leaves = 0;
+      for (int rank = 0; rank < team; ++rank) {
+        const Part part = part_of(7, 5, length, 1000, rank, team, rank % 2 == 1);
+        ASSERT_EQ(part.rank(), rank);
+        ASSERT_EQ(part.tile(), 1000);
+        ASSERT_EQ(part.team(), team);
+        ASSERT_EQ(part.more(), rank % 2 == 1);
+        ASSERT_EQ(part.first(), leaves);
+        ASSERT_EQ(part.prefix(), first_leaf(length, 1, team));
+        leaves = part.end();
+      }
+      ASSERT_EQ(leaves, leaves_of(length));
     }
-    const int tiles = 1 + static_cast<int>(random.below(40));
-    const int blocks = 1 + static_cast<int>(random.below(300));
-    const std::vector<Unit> list = plan_on_host(length, random.below(4) == 0);
-    const int entries = static_cast<int>(list.size()) * tiles;
-    std::vector<bool> done(static_cast<std::size_t>(entries));
-    std::vector<int> at;
-    for (int b = 0; b < blocks; ++b) at.push_back(b);
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (int& e : at) {
-        for (; e < entries; e += blocks, moved = true) {
-          const Unit& unit = list[static_cast<std::size_t>(e / tiles)];
-          bool there = true;
-          for (int i = 1; unit.ends_row() && i <= unit.leaves_before(); ++i) {
-            there = there && done[static_cast<std::size_t>(e - i * tiles)];
-          }
-          if (!there) break;
-          done[static_cast<std::size_t>(e)] = true;
-        }
+  }
+}
+
+TEST(DecodePlan, StatesOfATeamHaveRoom) {
+  for (int chunks = 1; chunks <= 40; ++chunks) {
+    for (int heads = 1; heads <= kTileHeads; ++heads) {
+      for (const int team : kTeams) {
+        const Part part = part_of(0, 0, chunks * kAttentionChunk, 0, 0, team, false);
+        EXPECT_LE(state_slots(part) * own_heads(heads, team), kMaxStates);
       }
     }
-    ASSERT_TRUE(std::all_of(done.begin(), done.end(), [](bool d) { return d; }));
   }
 }
 
-TEST(DecodePlan, WholeRowsWhereTheyKeepAllBlocksBusy) {
-  const auto whole = [](const std::vector<std::int32_t>& length, int tiles, int blocks) {
-    std::int64_t all = 0;
-    std::int64_t fullest = 0;
-    for (int b = 0; b < blocks; ++b) {
-      const std::int64_t tokens =
-          tokens_of_block(length.data(), static_cast<int>(length.size()), tiles, b, blocks);
-      all += tokens;
-      fullest = std::max(fullest, tokens);
+TEST(DecodePlan, EveryItemOnce) {
+  RandomStream random(3, "deals");
+  for (int trial = 0; trial < 300; ++trial) {
+    const int team = kTeams[random.below(5)];
+    const int tiles = 1 + static_cast<int>(random.below(40));
+    const int rows = 1 + static_cast<int>(random.below(60));
+    const int teams = 1 + static_cast<int>(random.below(40));
+    const Deal deal{rows * tiles, teams * team, team, random.below(2) == 0};
+    ASSERT_EQ(deal.teams(), teams);
+    std::vector<int> dealt(static_cast<std::size_t>(deal.items));
+    for (int n = 0; n < teams; ++n) {
+      for (int round = 0; round < deal.rounds(); ++round) {
+        const int item = deal.item(round, n, teams);
+        if (item >= 0) ++dealt[static_cast<std::size_t>(item)];
+        if (item < 0) {
+          ASSERT_EQ(round, deal.rounds() - 1);
+        }
+      }
+      ASSERT_EQ(deal.item(deal.rounds(), n, teams), -1);
     }
-    EXPECT_EQ(all, std::accumulate(length.begin(), length.end(), std::int64_t{0}) * tiles);
-    return deal_whole_rows(fullest, all, blocks);
+    ASSERT_TRUE(std::all_of(dealt.begin(), dealt.end(), [](int times) { return times == 1; }));
+    ASSERT_LE((std::int64_t{deal.rounds()} + 1) * deal.blocks,
+              plan_entries(rows, tiles, deal.blocks, team));
+  }
+}
+
+// The fullest team's tokens, in blocks, against the mean of all blocks.
+double imbalance(std::vector<std::int32_t> length, int tiles, int blocks, int team) {
+  std::sort(length.begin(), length.end(), std::greater<>());
+  const Deal deal{static_cast<int>(length.size()) * tiles, blocks, team,
+                  length.front() != length.back()};
+  std::int64_t fullest = 0;
+  for (int n = 0; n < deal.teams(); ++n) {
+    std::int64_t tokens = 0;
+    for (int round = 0; round < deal.rounds(); ++round) {
+      const int item = deal.item(round, n, deal.teams());
+      if (item >= 0) tokens += length[static_cast<std::size_t>(item / tiles)];
+    }
+    fullest = std::max(fullest, tokens);
+  }
+  const auto all = std::accumulate(length.begin(), length.end(), std::int64_t{0}) * tiles;
+  return static_cast<double>(fullest * blocks / team) / static_cast<double>(all);
+}
+
+TEST(DecodePlan, DealsEvenly) {
+  EXPECT_LE(imbalance(std::vector<std::int32_t>(256, 1000), 8, 264, 1), 1.04);
+  EXPECT_LE(imbalance(std::vector<std::int32_t>(32, 1000), 8, 264, 1), 1.04);
+  RandomStream random(9, "ragged");
+  struct Case {
+    int rows;
+    int tiles;
+    int team;
   };
-  EXPECT_TRUE(whole(std::vector<std::int32_t>(256, 1000), 8, 264));  // 7.8 rounds
-  EXPECT_TRUE(whole(std::vector<std::int32_t>(32, 1000), 8, 264));   // nearly one
-  EXPECT_FALSE(whole(std::vector<std::int32_t>(8, 1000), 40, 264));  // 1.2
-  EXPECT_FALSE(whole({1000}, 40, 264));
-  EXPECT_FALSE(whole({8000, 10, 10, 10}, 1, 4));
+  for (const Case c : {Case{256, 8, 1}, {256, 40, 1}, {32, 40, 1}, {256, 1, 2}, {32, 8, 2}}) {
+    std::vector<std::int32_t> length;
+    for (int r = 0; r < c.rows; ++r) {
+      length.push_back(64 + static_cast<std::int32_t>(random.below(1921)));
+    }
+    EXPECT_LE(imbalance(length, c.tiles, 264, c.team), 1.15)
+        << c.rows << " rows, " << c.tiles << " tiles, teams of " << c.team;
+  }
 }
 
-TEST(DecodePlan, TheWorkspaceHoldsEveryBatch) {
-  for (const int max_length : {0, 1, 128, 700, 1024, 1100, 2048, 5000, 8192, 131072}) {
-    const KvLayout layout{1, 4, 128, 1 << 20, DType::f16};
-    const DecodeWorkspace w = decode_workspace(3, max_length, 48, layout, 132);
-    const DecodeTiling tiling = decode_tiling(48, 4);
-    EXPECT_EQ(tiling.tiles, 8);  // twelve heads a group: two tiles
-    std::int64_t most = 0;
-    for (int length = 0; length <= max_length; ++length) {
-      most = std::max<std::int64_t>(most, leaves_of(length));
-    }
-    EXPECT_GE(w.max_units, 3 * most) << max_length;
-    EXPECT_LE(w.units_at + w.max_units * static_cast<std::int64_t>(sizeof(Unit)), w.parts_at);
-    EXPECT_LE(w.parts_at + w.max_units * tiling.tiles * w.part_floats * 4, w.bytes);
-  }
+// A team takes less time where one block would have to do more than its share, and only there.
+TEST(DecodePlan, CostsOfTeams) {
+  EXPECT_LT(dealing_cost(2000, 2), dealing_cost(2000, 1));
+  EXPECT_LT(dealing_cost(2000, 8), dealing_cost(2000, 4));
+  EXPECT_LT(dealing_cost(128, 1), dealing_cost(128, 2));
+  EXPECT_LT(dealing_cost(1024, 1), 2 * dealing_cost(1024, 2));
 }
 
 TEST(DecodePlan, DividerDivides) {

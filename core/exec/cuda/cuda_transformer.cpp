@@ -174,9 +174,8 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   const kernels::KvLayout layout{shape.layers, shape.kv_heads, shape.head_dim, 0, model.dtype_};
   schedule_ = kernels::cuda::decode_schedule(rows, shape.max_positions, shape.heads, layout,
                                              kernels::cuda::device_blocks());
-  decode_workspace_ = {static_cast<std::size_t>(schedule_.workspace.bytes),
+  decode_workspace_ = {static_cast<std::size_t>(schedule_.workspace_bytes),
                        "decode attention's workspace"};
-  KVSTOW_CUDA(cudaMemset(decode_workspace_.get(), 0, decode_workspace_.size()));
   KVSTOW_CUDA(cudaDeviceSynchronize());
 }
 
@@ -334,8 +333,8 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
       begin, stream);
   if (rows.decodes > 0) {
     enter(work.marks_, LaunchClass::attention, stream);
-    kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_length, rows.decodes,
-                                         work.decode_workspace_.get(), stream);
+    kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_map, rows.decode_length,
+                                         rows.decodes, work.decode_workspace_.get(), stream);
   }
   for (int i = 0; i < shape_.layers; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
