@@ -85,6 +85,9 @@ const std::vector<PlainRead>& plain_reads() {
       {"128x8", launch_read<128, 8, 0>},      {"512x8 by 2", launch_read<512, 8, 2>},
       {"512x8 by 4", launch_read<512, 8, 4>}, {"1024x4 by 2", launch_read<1024, 4, 2>},
       {"256x8 by 8", launch_read<256, 8, 8>}, {"1024x8 by 1", launch_read<1024, 8, 1>},
+      {"128x2", launch_read<128, 2, 0>},      {"128x4", launch_read<128, 4, 0>},
+      {"512x1", launch_read<512, 1, 0>},      {"512x2", launch_read<512, 2, 0>},
+      {"64x4", launch_read<64, 4, 0>},
   };
   return reads;
 }

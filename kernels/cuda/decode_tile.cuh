@@ -110,9 +110,7 @@ struct Lookup<BlockTableMap> {
                        int t) {
     const std::uint32_t block = params.by_block_tokens.quotient(t);
     within = t - block * map.block_tokens;
-    const std::int32_t* ids = map.ids + row * map.stride;
-    id = __ldg(ids + block);
-    ptx::prefetch_l1(ids + ::min(block + 16, static_cast<std::uint32_t>(map.stride - 1)));
+    id = __ldg(map.ids + row * map.stride + block);
   }
   __device__ std::uint32_t slot(const BlockTableMap& map) const {
     return id * map.block_tokens + within;

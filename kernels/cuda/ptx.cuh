@@ -168,10 +168,6 @@ __device__ __forceinline__ void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
-__device__ __forceinline__ void prefetch_l1(const void* global) {
-  asm volatile("prefetch.global.L1 [%0];" ::"l"(global));
-}
-
 // --- Tensor cores -------------------------------------------------------------------------------
 
 // Four 8x8 matrices of 16-bit elements; thread i gives the address of row i % 8 of matrix i / 8.
