@@ -87,6 +87,10 @@ def decode(board, runs, anchors):
             board.add(f"decode ragged 64-1984, {shape}, {batch} rows: time over plain read", "ratio",
                       f"<={target:.2f}",
                       [figure(r, [f"decode_ragged/{shape}/{batch}"], ratio, max) for r in runs], source)
+    board.add("decode ragged 100-1500 (as in nano-vLLM's benchmark), qwen3-0.6b, 256 rows: time over plain read",
+              "ratio", "", [figure(r, ["decode_ragged_100_1500/qwen3-0.6b/256"], ratio, max) for r in runs], source)
+    board.add("decode plan of 256 rows, qwen3-0.6b", "us", "",
+              [figure(r, ["decode_plan/qwen3-0.6b/256"], lambda n, c: c["median_us"], max) for r in runs], source)
     board.add("plain reads: largest deviation from the anchors' column", "ratio", "<=0.03",
               [figure(r, list(anchors),
                       lambda n, c: abs(c["read_us"] / anchors[n]["read_same_bytes_us"] - 1), max)
@@ -108,6 +112,9 @@ def floors(board, rows):
                       f"<={mean:.2f}", [geomean(some)] if some else [None], source)
             board.add(f"block table over affine map, {shape}, {where}: largest cell", "ratio",
                       f"<={worst:.2f}", [max(some)] if some else [None], source)
+            in_order = [c.get("in_order_over_affine") for c in cells if (c["bytes"] >= 10e6) == large]
+            board.add(f"block table whose blocks lie in order over affine map, {shape}, {where}: geometric mean",
+                      "ratio", "", [geomean(in_order)] if in_order and all(in_order) else [None], source)
 
 
 def prefill(board, rows, anchors):

@@ -125,17 +125,10 @@ struct DecodeBody : DecodeWarp<T, kDim> {
   __device__ void finish(const Leaf& l) const {
     const Part part = kept(l.part);
     const TileHeads heads = heads_of(part);
-    const bool last = l.number + 1 >= part.end();
-    if (warp >= heads.count) {
-      // Every item is a phase of every barrier, also where a tile has fewer heads than the next.
-      if (last && part.team() > 1 && lane == 0) {
-        ptx::barrier_arrive(ptx::shared_address(&shared.full[warp]));
-        if (part.more()) ptx::barrier_arrive(ptx::shared_address(&shared.empty[warp]));
-      }
-      return;
-    }
     HeadMerge<kDim> head{lane};
+    const bool last = l.number + 1 >= part.end();
     if (part.team() == 1) {
+      if (warp >= heads.count) return;
       head.merge_warps(shared, warp);
       const LocalState state{shared.states[warp]};
       if (l.number > 0) head.fold_onto(state);
@@ -148,8 +141,14 @@ struct DecodeBody : DecodeWarp<T, kDim> {
   }
 
   // The same where a team shares the item. Whether this block has put the head together.
+  //
+  // A phase of a head's barriers is an item. Its owner goes on to the next one when every block of
+  // the team has been there, also one without leaves: parities tell a phase from the next one only.
+  // For the same reason a warp without a head takes part where other tiles have more heads.
   __device__ bool share(HeadMerge<kDim>& head, const Part& part, const Leaf& l, int heads,
                         bool last) const {
+    const bool has_head = warp < heads;
+    if (!has_head && params.tiling.group < kTileHeads) return false;
     const int team = part.team();
     const int first_block = ptx::cluster_rank() - part.rank();
     const int place = warp / team;          // among the heads of the block
@@ -158,9 +157,10 @@ struct DecodeBody : DecodeWarp<T, kDim> {
     float* states = shared.states[place];
     const std::uint32_t full = ptx::shared_address(&shared.full[warp]);
     const std::uint32_t empty = ptx::shared_address(&shared.empty[warp]);
+    const std::uint32_t full_there = ptx::cluster_address(full, first_block + owner);
     // The item before has been read; nobody leaves before it knows.
     if (l.part > 0 && l.number == part.first()) ptx::barrier_wait_cluster(empty, l.part - 1 & 1);
-    if (l.number < part.end()) {
+    if (has_head && l.number < part.end()) {
       head.merge_warps(shared, warp);
       const std::uint32_t there =
           ptx::cluster_address(ptx::shared_address(states), first_block + owner);
@@ -174,19 +174,27 @@ struct DecodeBody : DecodeWarp<T, kDim> {
         }
         slot = 0;
       }
-      head.push(there + slot * step * 4, ptx::cluster_address(full, first_block + owner));
+      head.push(there + slot * step * 4, full_there);
+    } else if (last && lane == 0) {
+      ptx::store_async4(
+          ptx::cluster_address(ptx::shared_address(&shared.nothing), first_block + owner),
+          {0, 0, 0, 0}, full_there);
     }
     if (!last || owner != part.rank()) return false;
     const int first = part.prefix() > 0 ? 0 : 1;
     const int count = state_slots(part) - first;
-    if (lane == 0) ptx::barrier_expect(full, count * Tile::kStateFloats * 4);
+    if (lane == 0) {
+      const int without = ::max(0, team - leaves_of(part.length));
+      ptx::barrier_expect(full,
+                          has_head ? count * Tile::kStateFloats * 4 + without * 16 : team * 16);
+    }
     ptx::barrier_wait_cluster(full, l.part & 1);
-    head.fold_states(states + first * step, step, count);
+    if (has_head) head.fold_states(states + first * step, step, count);
     __syncwarp();
     if (part.more() && lane < team) {
       ptx::barrier_arrive_cluster(ptx::cluster_address(empty, first_block + lane));
     }
-    return true;
+    return has_head;
   }
 
   __device__ void run() {

@@ -77,6 +77,7 @@ struct DecodeTile {
     float states[kMaxStates][kStateFloats];
     alignas(16) unsigned char q[2][kTileHeads * kQueryPitch];  // of even and odd parts
     Part parts[4];
+    float4 nothing;                   // of blocks without leaves
     std::uint64_t ahead;              // what was fetched for the next part is here
     std::uint64_t full[kTileHeads];   // a head's states are here
     std::uint64_t empty[kTileHeads];  // they have been read, in all blocks of the team

@@ -138,6 +138,25 @@ TEST_F(DecodeAttention, SameBitsInTeamsOfEverySize) {
   }
 }
 
+// Pairs of blocks with several items each, most of them too short for both: nobody may run ahead of
+// a block that has nothing to do.
+TEST_F(DecodeAttention, PairsWithManyShortRowsEnd) {
+  RandomStream random(17, "short rows");
+  for (const int group : {1, 2, 8, 12}) {
+    Shape s{8, group, 128, 16, DType::bf16, {}, {}, 43};
+    for (int r = 0; r < 70; ++r) {
+      s.length.push_back(r % 35 == 0 ? 3000 : static_cast<int>(random.below(4) * random.below(43)));
+      s.map_row.push_back(r);
+    }
+    const Case c(s);
+    const auto bits = c.run(c.table_map(), 0, 70, device_blocks());
+    EXPECT_LE(error_of(c, bits), tolerance(DType::bf16)) << s.text();
+    for (int i = 0; i < 30; ++i) {
+      ASSERT_EQ(bits, c.run(c.table_map(), 0, 70, device_blocks() - i)) << s.text();
+    }
+  }
+}
+
 TEST_F(DecodeAttention, ReadsNothingUnstableBeforeItsTurn) {
   Shape s{4, 4, 128, 16, DType::f16, {}, {}, 3};
   std::vector<std::int32_t> stable;
