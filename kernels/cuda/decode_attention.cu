@@ -129,24 +129,8 @@ __global__ void __launch_bounds__(kPlanThreads)
   }
 }
 
-// The launch of a step with that many rows.
-struct DecodeGrid {
-  int cluster;
-  int blocks;
-};
-
-// Clusters of more than two blocks only where they leave room: where they would fill the device
-// they do not all fit, and the next launch's blocks start late. Long rows take teams that leave no
-// multiprocessor with two blocks while others have one: blocks then drift apart and no longer read
-// neighbouring heads at the same time.
-DecodeGrid decode_grid(const DecodeSchedule& s, int rows) {
-  const int items = rows * decode_tiling(s.heads, s.kv_heads).tiles;
-  const int half = s.blocks[1] / 2;
-  int cluster = s.blocks[2] > 0 ? 2 : 1;
-  if (s.long_rows && items * 3 <= half && s.blocks[3] > 0) cluster = 3;
-  if (items * 4 <= (s.long_rows ? half : s.blocks[8])) cluster = 8;
-  const int clusters = s.blocks[cluster] / cluster;
-  return {cluster, (items < clusters ? items : clusters) * cluster};
+DecodeGrid grid_of(const DecodeSchedule& s, int rows) {
+  return decode_grid(s.room, rows * decode_tiling(s.heads, s.kv_heads).tiles);
 }
 
 template <class Map>
@@ -186,19 +170,18 @@ DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const Kv
                                int blocks) {
   const int most = device_blocks();
   const int multiprocessors = blocks < 1 ? 1 : (blocks < most ? blocks : most);
-  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, max_length > 4096, {}, 0};
+  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, {{}, max_length > 4096}, 0};
   const int tiles = decode_tiling(heads, layout.kv_heads).tiles;
   const int asked = multiprocessors * blocks_per_multiprocessor(layout.head_dim);
-  for (const int cluster : {1, 2, 3, 8}) {
+  for (const int cluster : kClusters) {
     if (cluster > 1 && leaves_of(max_length) == 1) break;
     // f32 is planned as well, although no body here will run it.
     const int resident =
         layout.dtype == DType::f32 ? asked : resident_clusters<__half>(layout.head_dim, cluster);
-    s.blocks[cluster] = ::min(resident, asked / cluster) * cluster;
-    const std::int64_t bytes = plan_entries(max_rows, tiles, s.blocks[cluster], cluster) *
-                               static_cast<std::int64_t>(sizeof(Part));
-    if (bytes > s.workspace_bytes) s.workspace_bytes = bytes;
+    s.room.blocks[cluster] = ::min(resident, asked / cluster) * cluster;
   }
+  s.workspace_bytes = plan_entries(s.room, std::int64_t{max_rows} * tiles) *
+                      static_cast<std::int64_t>(sizeof(Part));
   return s;
 }
 
@@ -206,7 +189,7 @@ void plan_decode_attention(const DecodeSchedule& s, const std::int32_t* map_row,
                            const std::int32_t* length, int rows, void* workspace,
                            cudaStream_t stream) {
   if (rows == 0) return;
-  const DecodeGrid grid = decode_grid(s, rows);
+  const DecodeGrid grid = grid_of(s, rows);
   const int tiles = decode_tiling(s.heads, s.kv_heads).tiles;
   const PlanShape shape{rows, tiles, divide_by(static_cast<std::uint32_t>(tiles)), grid.blocks,
                         grid.cluster};
@@ -237,7 +220,7 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   if constexpr (std::is_same_v<Map, BlockTableMap>) {
     p.by_block_tokens = divide_by(static_cast<std::uint32_t>(a.map.block_tokens));
   }
-  const DecodeGrid grid = decode_grid(s, a.rows);
+  const DecodeGrid grid = grid_of(s, a.rows);
   p.clusters = grid.cluster > 1;
   const DecodeLaunch shape{grid.blocks, grid.cluster, stream, dependent};
   if (a.dtype == DType::f16) {

@@ -27,8 +27,7 @@ struct DecodeSchedule {
   int heads;
   int kv_heads;
   int head_dim;
-  bool long_rows;            // may have more than 4096 tokens
-  int blocks[kMaxTeam + 1];  // that can run at once in clusters of this size; 0: none can
+  DecodeRoom room;
   std::int64_t workspace_bytes;
 };
 

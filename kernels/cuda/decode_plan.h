@@ -171,11 +171,43 @@ struct DecodeTiling {
   return head_dim <= 128 ? 2 : 1;
 }
 
+// How many blocks of a body run at once in clusters of 1, 2, 3 or 8; 0 where there are no clusters.
+struct DecodeRoom {
+  std::int32_t blocks[kMaxTeam + 1];
+  bool long_rows;  // of more than 4096 tokens may come
+};
+inline constexpr int kClusters[] = {1, 2, 3, 8};
+
+// A launch with that many items.
+struct DecodeGrid {
+  std::int32_t cluster;
+  std::int32_t blocks;
+};
+
+// Clusters of more than two blocks only where they leave room: where they would fill the device
+// they do not all fit, and the next launch's blocks start late. Long rows take teams that leave no
+// multiprocessor with two blocks while others have one: blocks then drift apart and no longer read
+// neighbouring heads at the same time.
+[[nodiscard]] constexpr DecodeGrid decode_grid(const DecodeRoom& room, std::int32_t items) {
+  const std::int32_t half = room.blocks[1] / 2;
+  const std::int32_t least = room.long_rows ? half : room.blocks[8];
+  std::int32_t cluster = 1;
+  if (room.blocks[2] > 0) cluster = 2;
+  if (room.blocks[3] > 0 && room.long_rows && items * 3 <= half) cluster = 3;
+  if (room.blocks[8] > 0 && items * 4 <= least) cluster = 8;
+  const std::int32_t clusters = room.blocks[cluster] / cluster;
+  return {cluster, (items < clusters ? items : clusters) * cluster};
+}
+
 // The plan of one decode step in its workspace, shared by all layers: each block's parts, block b's
-// at list[b], list[b + blocks], ...
-[[nodiscard]] constexpr std::int64_t plan_entries(int max_rows, int tiles, int blocks,
-                                                  int max_team) {
-  return (std::int64_t{max_rows} * tiles * max_team + 2 * std::int64_t{blocks});
+// at list[b], list[b + blocks], ... A block looks at its second place before it knows of one.
+[[nodiscard]] constexpr std::int64_t plan_entries(const DecodeRoom& room, std::int64_t items) {
+  std::int64_t most = 0;
+  for (const int cluster : kClusters) {
+    const std::int64_t entries = items * cluster + 2 * std::int64_t{room.blocks[cluster]};
+    if (room.blocks[cluster] > 0 && entries > most) most = entries;
+  }
+  return most;
 }
 
 }  // namespace kvstow::kernels::cuda

@@ -91,8 +91,6 @@ TEST(DecodePlan, EveryItemOnce) {
       ASSERT_EQ(deal.item(deal.rounds(), n, teams), -1);
     }
     ASSERT_TRUE(std::all_of(dealt.begin(), dealt.end(), [](int times) { return times == 1; }));
-    ASSERT_LE((std::int64_t{deal.rounds()} + 1) * deal.blocks,
-              plan_entries(rows, tiles, deal.blocks, team));
   }
 }
 
@@ -130,6 +128,40 @@ TEST(DecodePlan, DealsEvenly) {
     }
     EXPECT_LE(imbalance(length, c.tiles, 264, c.team), 1.15)
         << c.rows << " rows, " << c.tiles << " tiles, teams of " << c.team;
+  }
+}
+
+// With clusters and without, on the whole device and a few multiprocessors of it: every launch has
+// blocks, whole clusters of them, no more than run at once, and the workspace holds its list with
+// the largest teams.
+TEST(DecodePlan, EveryGridHasBlocksAndRoomForItsPlan) {
+  std::vector<DecodeRoom> rooms;
+  for (const bool long_rows : {false, true}) {
+    rooms.push_back({{0, 264, 264, 237, 0, 0, 0, 0, 240}, long_rows});  // one H200, head_dim <= 128
+    rooms.push_back({{0, 132, 132, 114, 0, 0, 0, 0, 104}, long_rows});
+    rooms.push_back({{0, 264}, long_rows});  // no clusters
+    for (int blocks = 1; blocks < 40; ++blocks) {
+      rooms.push_back(
+          {{0, blocks, blocks / 2 * 2, blocks / 3 * 3, 0, 0, 0, 0, blocks / 8 * 8}, long_rows});
+      rooms.push_back({{0, blocks}, long_rows});
+    }
+  }
+  for (const DecodeRoom& room : rooms) {
+    for (const int tiles : {1, 2, 8, 32, 40, 80}) {
+      for (int rows = 1; rows <= 300; ++rows) {
+        const DecodeGrid grid = decode_grid(room, rows * tiles);
+        ASSERT_GT(grid.blocks, 0) << rows << " rows, " << tiles << " tiles, " << room.blocks[1];
+        ASSERT_EQ(grid.blocks % grid.cluster, 0);
+        ASSERT_LE(grid.blocks, room.blocks[grid.cluster]);
+        for (const int team : kTeams) {
+          if (grid.cluster % team != 0) continue;
+          const Deal deal{rows * tiles, grid.blocks, team, false};
+          const std::int64_t entries = std::int64_t{deal.rounds()} * grid.blocks;
+          ASSERT_LE(entries + (deal.rounds() == 1 ? grid.blocks : 0),
+                    plan_entries(room, std::int64_t{rows} * tiles));
+        }
+      }
+    }
   }
 }
 
