@@ -20,7 +20,7 @@ DATASETS = {"sharegpt": ("ShareGPT", style.BLUE, "o"), "alpaca": ("Alpaca", styl
 BODIES = {  # of the recorded kernel rows: (label, colour, marker, the paper's column)
     "paper-2023": ("paper-2023", style.BLUE, "o", "pagedattention_us"),
     "faster-transformer": ("FasterTransformer's", style.ORANGE, "s", "faster_transformer_us"),
-    "ours": ("ours (version 10)", style.GREEN, "^", None),
+    "ours": ("ours", style.GREEN, "^", None),
 }
 
 
