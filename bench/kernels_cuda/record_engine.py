@@ -128,7 +128,10 @@ def main():
     ceilings = ceilings_of(args.ceilings) if args.ceilings else None
     entries = []
     for run in args.run:
-        for path in sorted((run / "rows").glob("*.json")):
+        rows = sorted((run / "rows").glob("*.json"))
+        if not rows:
+            parser.error(f"{run}: no rows of `kvstow run` there")
+        for path in rows:
             entries.append(rounded(entry_of(run, json.loads(path.read_text()), ceilings)))
     entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"],
                                 e["seed"], e["block_tokens"], e["request_rate_per_s"] or 0))

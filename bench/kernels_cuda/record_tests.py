@@ -15,13 +15,14 @@ FIELDS = "build,test,result,seconds,properties".split(",")
 OF_GTEST = {"name", "file", "line", "status", "result", "timestamp", "time", "classname", "type_param", "value_param",
             "failures", "skipped"}
 
+# All of them first: a report that is missing leaves what was kept before as it is.
+builds = [argument.split("=", 1) for argument in sys.argv[2:]]
+reports = [(build, json.loads(pathlib.Path(path).read_text())) for build, path in builds]
 with open(sys.argv[1], "w", newline="") as out:
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()
-    for argument in sys.argv[2:]:
-        build, path = argument.split("=", 1)
+    for build, whole in reports:
         ran = failed = 0
-        whole = json.loads(pathlib.Path(path).read_text())
         for test in (t for suite in whole["testsuites"] for t in suite["testsuite"]):
             skipped = test["result"] in ("SKIPPED", "SUPPRESSED")
             result = "skipped" if skipped else "failed" if test.get("failures") else "passed"

@@ -246,7 +246,7 @@ def kernel_tests(board, rows):
 
     def add(item, unit, target, build, test, key):
         row = found.get((build, test), {})
-        counts = row.get("result") == "passed" or (key == "failed" and int(row.get("ran", 0)) > 0)
+        counts = row.get("result") == "passed" or (key in ("failed", "ran") and int(row.get("ran", 0)) > 0)
         board.add(item, unit, target, [float(row[key]) if counts and key in row else None], "tests.csv")
 
     for kernel in ("Decode", "Prefill"):

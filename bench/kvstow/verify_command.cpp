@@ -145,7 +145,8 @@ const Case& known_case(const ResolvedPoint& point, Level level,
   return cases.emplace(key, case_of(point, level)).first->second;
 }
 
-ArmVerdict verdict_of(const ResolvedPoint& point, Level level, const Case& which) {
+ArmVerdict verdict_of(const ResolvedPoint& point, Level level, const Case& which,
+                      const std::string& file) {
   const VerifyArm arm = arm_of(point);
   if (level == Level::forced) {
     return verify_forced(arm, which.trace, which.executors, which.draws, tolerance_of(point));
@@ -153,8 +154,8 @@ ArmVerdict verdict_of(const ResolvedPoint& point, Level level, const Case& which
   const ArmVerdict verdict = verify_arm(arm, which.trace, which.executors, which.hashes);
   if (level == Level::same_steps && verdict.preemptions > 0) {
     throw InputError(fmt::format(
-        "{}: {} preempted: level 1 needs a pool so large that no system does (pool_bytes)",
-        point.labels.experiment, arm.name));
+        "{}: {} preempted: level 1 needs a pool so large that no system does (pool_bytes)", file,
+        arm.name));
   }
   return verdict;
 }
@@ -201,7 +202,7 @@ int verify_command(const VerifyArguments& arguments) {
     // Simulated points are the arms of those that are computed.
     if (!seen.insert(config_json(point).dump()).second) continue;
     const auto begin = std::chrono::steady_clock::now();
-    const ArmVerdict verdict = verdict_of(point, level, which);
+    const ArmVerdict verdict = verdict_of(point, level, which, experiment.file);
     const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
     broken += !verdict.ok();
     record.add(point, static_cast<int>(level), which.trace.size(), verdict, wall.count());

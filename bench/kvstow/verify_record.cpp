@@ -14,6 +14,11 @@ namespace kvstow {
 
 using nlohmann::json;
 
+VerifyRecord::VerifyRecord(std::string file) : file_(std::move(file)) {
+  if (file_.empty()) return;
+  if (!std::ofstream(file_, std::ios::app)) throw InputError(file_ + ": cannot be written");
+}
+
 void VerifyRecord::add(const ResolvedPoint& point, int level, std::size_t requests,
                        const ArmVerdict& verdict, double wall_s) {
   if (file_.empty()) return;

@@ -11,11 +11,10 @@ namespace kvstow {
 
 class VerifyRecord {
  public:
-  // Empty: nothing is written.
-  explicit VerifyRecord(std::string file) : file_(std::move(file)) {}
+  // Empty: nothing is written. InputError where the file cannot be: before anything is computed.
+  explicit VerifyRecord(std::string file);
 
-  // The run of one system; `level` as verify_command.cpp has it. InputError where the file cannot
-  // be written.
+  // The run of one system; `level` as verify_command.cpp has it.
   void add(const ResolvedPoint&, int level, std::size_t requests, const ArmVerdict&, double wall_s);
 
  private:

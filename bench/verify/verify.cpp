@@ -101,10 +101,13 @@ VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
 }
 
 VerifyArm ample_arm(const std::vector<Request>& trace) {
-  constexpr int kSequences = 64;
+  int sequences = 64;  // at least: the widest request has to run
   Tokens longest{0};
-  for (const Request& request : trace) longest = max(longest, request.prompt + request.output);
-  return ample_arm("ample", longest, kSequences);
+  for (const Request& request : trace) {
+    sequences = std::max(sequences, request.decoding.width);
+    longest = max(longest, request.prompt + request.output);
+  }
+  return ample_arm("ample", longest, sequences);
 }
 
 // Serves the trace, and says what the arm was put to; an invariant that broke included.

@@ -35,6 +35,13 @@ class VerifyTest(CommandTest):
             self.assertEqual((entry["level"], entry["compared"], entry["logits"]["beyond"]), (3, 8, 0))
             self.assertEqual(entry["logits"]["rows"], entry["tokens"])
 
+    def test_groups_wider_than_the_ample_batch(self):
+        text = TINY.replace("max_requests: 8", "max_requests: 2")
+        text = text.replace("[vllm, orca-max, faster-transformer]", "vllm")
+        self.write("x.yaml", text + "decoding: parallel\nwidth: 70\npool_bytes: 80000000\n")
+        out = self.run_good("verify", "x.yaml", "--level", "3")
+        self.assertIn("  2 requests, ", out)
+
     def test_a_record_keeps_what_was_found(self):
         self.write("x.yaml", TINY)
         self.run_good("verify", "x.yaml", "--record", "found.json")
