@@ -54,7 +54,11 @@ def main(arguments):
     except results_module.ResultsError as error:
         print(error, file=sys.stderr)
         return 2
-    textio.write(arguments[1], to_csv(lines(runs)))
+    found = lines(runs)
+    if not found:
+        print(f"{arguments[0]}: no run has an attribution", file=sys.stderr)
+        return 2
+    textio.write(arguments[1], to_csv(found))
     return 0
 
 
