@@ -45,14 +45,17 @@ AdmitRequest IterationScheduler::request_for(const SequenceGroup& group) const {
 
 bool IterationScheduler::add(SequenceGroup& group) {
   group.expected_total = expected_total(group.request, config_.estimate, config_.max_model_len);
-  AdmitRequest whole = request_for(group);
-  whole.expected_total = max(group.expected_total, group.true_total());
-  // Resident prefixes never leave, and a request may have to run without sharing its own.
-  for (const SequenceGroup* holder : holders_) whole.keep_free += holder->length;
   const bool fits = group.request.prompt <= config_.max_batched_tokens &&
-                    group.width() <= config_.max_sequences && allocator_.fits_empty_pool(whole);
+                    group.width() <= config_.max_sequences && fits_beside(prefix_slots_, group);
   if (fits) waiting_.push_back(&group);
   return fits;
+}
+
+bool IterationScheduler::fits_beside(Tokens prefixes, const SequenceGroup& group) const {
+  AdmitRequest whole = request_for(group);
+  whole.expected_total = max(group.expected_total, group.true_total());
+  whole.keep_free += prefixes;
+  return allocator_.fits_empty_pool(whole);
 }
 
 void IterationScheduler::schedule(Step& step) {
@@ -186,11 +189,21 @@ void IterationScheduler::share_prefix(const Request& request, AdmitRequest& admi
 }
 
 // The sequence that keeps a prefix resident for the whole run. The first request that wants it pays
-// for computing it; none while there is no room for it.
+// for computing it; none while there is no room for it, or a request that was let in would no
+// longer fit beside it.
 const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by, Tokens length,
                                                        Step& step) {
   if (const auto found = prefixes_.find(wanted_by.prefix); found != prefixes_.end()) {
     return &found->second;
+  }
+  const Tokens slots =
+      config_.block_tokens * ceil_div(length.count(), config_.block_tokens.count());
+  const auto fits = [&](const SequenceGroup* group) {
+    return fits_beside(prefix_slots_ + slots, *group);
+  };
+  if (!std::ranges::all_of(waiting_, fits) || !std::ranges::all_of(running_, fits) ||
+      !std::ranges::all_of(swapped_, fits)) {
+    return nullptr;
   }
   const SeqId seq = seq_ids_.take();
   const AdmitRequest admission{.group = std::span(&seq, 1),
@@ -208,6 +221,7 @@ const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by,
   holder.sequences = {seq};
   holder.length = holder.expected_total = length;
   holders_.push_back(&holder);
+  prefix_slots_ += slots;
   step.groups.push_back({.request = &holder.request,
                          .sequences = holder.sequences,
                          .first = Tokens(0),

@@ -65,6 +65,8 @@ class IterationScheduler final : public Scheduler {
   void admit_waiting(Step&);
   void preempt(SequenceGroup&, Preemption how, Step&);
   [[nodiscard]] AdmitRequest request_for(const SequenceGroup&) const;
+  // Resident prefixes never leave, and a request may have to run without sharing its own.
+  [[nodiscard]] bool fits_beside(Tokens prefixes, const SequenceGroup&) const;
   void share_prefix(const Request&, AdmitRequest&, Step&);
   [[nodiscard]] Preemption how_to_preempt(const SequenceGroup&) const;
   [[nodiscard]] const SequenceGroup* prefix_holder(const Request&, Tokens length, Step&);
@@ -81,6 +83,7 @@ class IterationScheduler final : public Scheduler {
 
   std::unordered_map<PrefixId, SequenceGroup> prefixes_;  // node-based: Steps point into the groups
   std::vector<SequenceGroup*> holders_;
+  Tokens prefix_slots_{0};  // of the holders, in whole blocks
 };
 
 }  // namespace kvstow

@@ -146,6 +146,17 @@ TEST(IterationScheduler, SharesAPrefixByCopyOnWrite) {
   EXPECT_THAT(played.lines, ElementsAre("prefix0+6 A4+5", "A9 B6+2 copy2", "B8"));
 }
 
+// A resident prefix never leaves: beside it A, once swapped out, could never come back.
+TEST(IterationScheduler, NoPrefixStaysThatARequestLetInBeforeDoesNotFitBeside) {
+  Laboratory laboratory;
+  laboratory.iteration.prefix = PrefixSharing::copy_on_write;
+  const Played played =
+      laboratory.play({{.prompt = 4, .output = 2, .decoding = {DecodingKind::parallel, 2}},
+                       {.arrival = 1, .prompt = 9, .output = 2, .prefix_tokens = 6},
+                       {.arrival = 9, .prompt = 8, .output = 2, .prefix_tokens = 6}});
+  EXPECT_THAT(played.lines, ElementsAre("A*0+4", "A4 B0+9", "B9", "prefix0+6 C4+4", "C8"));
+}
+
 TEST(IterationScheduler, BeamsForkAndCopyOnWrite) {
   Laboratory laboratory;
   laboratory.pool.device_slots = Tokens(100);
