@@ -4,7 +4,8 @@ engine_nano.json: nano-vLLM's benchmark. engine_saturation.json: OPT-13B in over
 simulator under the step law that fit_law.py found in the same steps (`law: measured`).
 """
 from identity_board import identity
-from paper_board import beside_the_paper, runs_of
+from paper_board import beside_the_paper
+from recorded import engine_runs
 
 MEMORY = ("live", "reserved", "internal", "rounding")
 
@@ -54,6 +55,6 @@ def saturation(board, runs, source):
 def engine(board, folder):
     board.issue = 6
     identity(board, folder)
-    nano(board, runs_of(folder / "engine_nano.json"), "engine_nano.json")
-    saturation(board, runs_of(folder / "engine_saturation.json"), "engine_saturation.json")
+    nano(board, engine_runs(folder / "engine_nano.json"), "engine_nano.json")
+    saturation(board, engine_runs(folder / "engine_saturation.json"), "engine_saturation.json")
     beside_the_paper(board, folder)

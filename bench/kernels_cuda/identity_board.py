@@ -1,8 +1,7 @@
 """Issue 6's figures about identity: verify.json, what `kvstow verify` found on the GPU (record_verify.py), and
 engine_tests.csv, cuda_engine_test's planted faults and dropped edges (record_tests.py).
 """
-import csv
-import json
+from recorded import table, verdicts
 
 EXPERIMENTS = {
     "gpu_verify_same_steps": "identity, level 1 (default mode, the same steps)",
@@ -49,5 +48,5 @@ def faults(board, tests, source):
 
 def identity(board, folder):
     found, tests = folder / "verify.json", folder / "engine_tests.csv"
-    verify(board, json.loads(found.read_text())["verify"] if found.exists() else [], found.name)
-    faults(board, list(csv.DictReader(tests.open())) if tests.exists() else [], tests.name)
+    verify(board, verdicts(found), found.name)
+    faults(board, table(tests), tests.name)

@@ -2,22 +2,16 @@
 record_engine.py kept: engine_rates.json (Fig. 12a), engine_sharing.json (Fig. 14 and 16), engine_fig19a.json, with
 cache.json for the paper's way of swapping. The paper's numbers: analysis/paper.
 """
-import csv
-import json
 import pathlib
+import sys
 
-PAPER = pathlib.Path(__file__).parents[2] / "analysis/paper"
+from recorded import benchmarks, engine_runs
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
+from analysis import paper  # noqa: E402
+
 PAPER_STEP_S = 0.030  # of one sequence on its A100
 SYSTEMS = ("vllm", "orca-oracle", "orca-pow2", "orca-max", "faster-transformer")
-
-
-def paper(name):
-    lines = (PAPER / name).read_text().splitlines()
-    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
-
-
-def runs_of(path):
-    return json.loads(path.read_text())["runs"] if path.exists() else []
 
 
 def crossing(runs, threshold):
@@ -37,7 +31,7 @@ def rates(board, runs, source):
     steps = [r["one_sequence_step_s"] for r in runs if r["executor"] == "cuda" and r["one_sequence_step_s"]]
     board.add("OPT-13B: step of one sequence, median of each run", "ms", "", [s * 1e3 for s in steps], source)
     step = sorted(steps)[len(steps) // 2] if steps else PAPER_STEP_S
-    papers = [row for row in paper("fig12_capacity.csv") if row["panel"] == "a"]
+    papers = [row for row in paper.table("fig12_capacity") if row["panel"] == "a"]
     for row in papers:
         seconds = float(row["threshold_s_per_token"])
         threshold = seconds * step / PAPER_STEP_S
@@ -64,7 +58,7 @@ SHARING = {"parallel, 6 samples": ("Fig. 14, six samples, OPT-13B Alpaca", "14",
 
 
 def sharing(board, runs, source):
-    ratios = {(r["figure"], r["case"]): float(r["value"]) for r in paper("ratios.csv")}
+    ratios = {(r["figure"], r["case"]): float(r["value"]) for r in paper.table("ratios")}
 
     def figure(panel, executor, of):
         values = {r["system"]: of(r) for r in runs if (r["panel"], r["executor"]) == (panel, executor)}
@@ -81,7 +75,7 @@ def sharing(board, runs, source):
 
 def fig19a(board, runs, cache, source):
     real = {r["block_tokens"]: r["metrics"] for r in runs if r["executor"] == "cuda"}
-    theirs = {int(r["block_size"]): r for r in paper("fig19a_swap_recompute_256tok_ms.csv")}
+    theirs = {int(r["block_size"]): r for r in paper.table("fig19a_swap_recompute_256tok_ms")}
     for block in (1, 16, 256):
         name = f"Fig. 19a, 256 tokens of OPT-13B, blocks of {block}: "
         for what, key in (("recompute", "recompute_ms"), ("swap out and in", "swap_in_out_ms")):
@@ -92,12 +86,7 @@ def fig19a(board, runs, cache, source):
                   [sum(p["median_us"] for p in pair) / 1e3 if all(pair) else None], "cache.json")
 
 
-def cache_rows(path):
-    rows = json.loads(path.read_text())["benchmarks"] if path.exists() else []
-    return {row["name"].split("/iterations")[0]: row for row in rows}
-
-
 def beside_the_paper(board, folder):
     for name, add in (("engine_rates.json", rates), ("engine_sharing.json", sharing)):
-        add(board, runs_of(folder / name), name)
-    fig19a(board, runs_of(folder / "engine_fig19a.json"), cache_rows(folder / "cache.json"), "engine_fig19a.json")
+        add(board, engine_runs(folder / name), name)
+    fig19a(board, engine_runs(folder / "engine_fig19a.json"), benchmarks(folder / "cache.json"), "engine_fig19a.json")

@@ -18,24 +18,16 @@ FlashInfer (FA2) and FlashAttention-3, paged, where an 8192^3 product ran at 788
 is what carries over.
 """
 import csv
-import json
 import math
 import pathlib
 import statistics
 import sys
 
 import engine_board
+from recorded import benchmarks, table
 
 MODELS = {"opt-13b": 1.09, "llama-3-8b": 1.20, "qwen3-0.6b": 1.20}
 FIRST = {"opt-13b": 1.12, "llama-3-8b": 1.28, "qwen3-0.6b": 1.25}
-
-
-def rows_of(path):
-    rows = {}
-    for row in json.loads(path.read_text())["benchmarks"]:
-        if not row.get("error_occurred"):
-            rows[row["name"].split("/iterations")[0]] = row
-    return rows
 
 
 def geomean(values):
@@ -274,14 +266,6 @@ def guards(board, sanitized, built):
               [float(r["processor_seconds"]) / 2 for r in built], "build.csv")
 
 
-def table(path):
-    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
-
-
-def optional(path):
-    return rows_of(path) if path.exists() else {}
-
-
 def main():
     folder = pathlib.Path(sys.argv[1])
     here = pathlib.Path(__file__)
@@ -290,12 +274,13 @@ def main():
         name = f"decode/{row['model']}/{row['batch']}/{row['context']}"
         anchors[name] = {k: float(row[k]) for k in ("best_over_read", "read_same_bytes_us")}
     board = Board()
-    decode(board, [rows_of(folder / f"decode-{i}.json") for i in (1, 2, 3)], anchors)
-    floors(board, rows_of(folder / "floors.json"))
-    prefill(board, optional(folder / "prefill.json"), table(here.with_name("anchors_prefill_h200.csv")))
-    cache(board, optional(folder / "cache.json"))
-    affine_only(board, optional(folder / "affine.json"), rows_of(folder / "floors.json"))
-    kernels_of_2023 = optional(folder / "museum.json")
+    decode(board, [benchmarks(folder / f"decode-{i}.json") for i in (1, 2, 3)], anchors)
+    floor_rows = benchmarks(folder / "floors.json")
+    floors(board, floor_rows)
+    prefill(board, benchmarks(folder / "prefill.json"), table(here.with_name("anchors_prefill_h200.csv")))
+    cache(board, benchmarks(folder / "cache.json"))
+    affine_only(board, benchmarks(folder / "affine.json"), floor_rows)
+    kernels_of_2023 = benchmarks(folder / "museum.json")
     museum(board, kernels_of_2023)
     kernel_tests(board, table(folder / "tests.csv"))
     guards(board, table(folder / "sanitize.csv"), table(folder / "build.csv"))
