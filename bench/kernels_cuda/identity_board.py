@@ -39,11 +39,14 @@ def faults(board, tests, source):
                                ("PlantedFaults.AreCaughtWhereTokensAreForced/", "planted faults, level 3", 16),
                                ("DroppedEdges.AreCaught/", "dropped ordering edges", 4),
                                ("DroppedEdges.AreCaughtWhereTokensAreForced/", "dropped ordering edges, level 3", 3)):
-        own = [t for t in tests if suite in t["test"]]
+        own = [t for t in tests if t["build"] == "cuda" and suite in t["test"]]
         caught = sum(t["result"] == "passed" for t in own)
         board.add(f"identity: {what} that are caught", "faults", f">={least}", [caught] if own else [None], source)
-    total = [dict(p.split("=") for p in t["properties"].split()) for t in tests if t["test"] == "all"]
-    board.add("cuda_engine_test: tests failed", "tests", "<=0", [float(t["failed"]) for t in total] or [None], source)
+    for build in ("cuda", "cuda-sm80"):
+        total = [dict(p.split("=") for p in t["properties"].split())
+                 for t in tests if (t["build"], t["test"]) == (build, "all")]
+        board.add(f"preset {build}: engine tests failed", "tests", "<=0",
+                  [float(t["failed"]) for t in total if float(t["ran"]) > 0] or [None], source)
 
 
 def identity(board, folder):

@@ -7,11 +7,15 @@ import json
 import pathlib
 import sys
 
+from recorded import measured, refuse
+
 CONTEXT = ("date", "commit", "device", "multiprocessors", "cuda_driver", "cuda_toolkit")
 DROPPED = ("family_index", "per_family_instance_index", "run_name", "run_type", "repetitions",
            "repetition_index", "threads", "iterations", "real_time", "cpu_time", "time_unit")
 
-source = json.loads(pathlib.Path(sys.argv[1]).read_text())
+if len(sys.argv) != 3:
+    refuse(__doc__.splitlines()[0])
+source = measured(sys.argv[1], "context", "benchmarks")
 rows = [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items() if k not in DROPPED}
         for row in source["benchmarks"]]
 context = {k: source["context"][k] for k in CONTEXT if k in source["context"]}

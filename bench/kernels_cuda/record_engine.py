@@ -19,12 +19,16 @@ import json
 import pathlib
 import statistics
 
+from recorded import measured, refuse
+
 
 def records(run, key, kind):
     path = run / "records" / f"{key}.{kind}.csv"
-    if path.exists():
-        return list(csv.DictReader(path.open()))
-    return list(csv.DictReader(gzip.open(f"{path}.gz", "rt")))
+    packed = pathlib.Path(f"{path}.gz")
+    if not path.exists() and not packed.exists():
+        refuse(f"{path}: not there; the experiment needs `records: true`")
+    with path.open() if path.exists() else gzip.open(packed, "rt") as rows:
+        return list(csv.DictReader(rows))
 
 
 def linear_weights(model):
@@ -37,10 +41,12 @@ def linear_weights(model):
 
 def ceilings_of(path):
     """Bytes a second of a large read, flops a second of the product."""
-    rows = json.loads(pathlib.Path(path).read_text())["benchmarks"]
-    read = max(r["gb_per_s"] for r in rows if r["name"].startswith("large_read"))
-    gemm = max(r["tflop_per_s"] for r in rows if r["name"].startswith("gemm"))
-    return read * 1e9, gemm * 1e12
+    rows = measured(path, "benchmarks")["benchmarks"]
+    read = [r["gb_per_s"] for r in rows if r["name"].startswith("large_read")]
+    gemm = [r["tflop_per_s"] for r in rows if r["name"].startswith("gemm")]
+    if not read or not gemm:
+        refuse(f"{path}: no rows of large_read and of gemm")
+    return max(read) * 1e9, max(gemm) * 1e12
 
 
 def floor_s(row, steps, requests, read, gemm):
@@ -132,8 +138,8 @@ def main():
         if not rows:
             parser.error(f"{run}: no rows of `kvstow run` there")
         for path in rows:
-            entries.append(rounded(entry_of(run, json.loads(path.read_text()), ceilings)))
-    entries.sort(key=lambda e: (e["experiment"], e["model"], e["system"], e["executor"],
+            entries.append(rounded(entry_of(run, measured(path), ceilings)))
+    entries.sort(key=lambda e: (e["experiment"], e["panel"], e["model"], e["system"], e["executor"],
                                 e["seed"], e["block_tokens"], e["request_rate_per_s"] or 0))
     text = ",\n".join("  " + json.dumps(e) for e in entries)
     args.to.write_text('{"runs": [\n' + text + "\n]}\n")

@@ -7,17 +7,19 @@ BUILD names the preset. A row for each test: what it says of itself (shapes, pla
 `properties`; a row `all` a build counts them.
 """
 import csv
-import json
-import pathlib
 import sys
+
+from recorded import measured, refuse
 
 FIELDS = "build,test,result,seconds,properties".split(",")
 OF_GTEST = {"name", "file", "line", "status", "result", "timestamp", "time", "classname", "type_param", "value_param",
             "failures", "skipped"}
 
+if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[2:]):
+    refuse(__doc__.splitlines()[0])
 # All of them first: a report that is missing leaves what was kept before as it is.
 builds = [argument.split("=", 1) for argument in sys.argv[2:]]
-reports = [(build, json.loads(pathlib.Path(path).read_text())) for build, path in builds]
+reports = [(build, measured(path, "testsuites", "time")) for build, path in builds]
 with open(sys.argv[1], "w", newline="") as out:
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -4,7 +4,11 @@ import json
 import pathlib
 import sys
 
-found = [entry for path in sys.argv[2:] for entry in json.loads(pathlib.Path(path).read_text())["verify"]]
+from recorded import measured, refuse
+
+if len(sys.argv) < 3:
+    refuse(__doc__.splitlines()[0])
+found = [entry for path in sys.argv[2:] for entry in measured(path, "verify")["verify"]]
 for entry in found:
     entry["wall_s"] = round(entry["wall_s"], 3)
 text = ",\n".join("  " + json.dumps(entry) for entry in found)

@@ -67,6 +67,22 @@ int widest(const std::vector<Request>& trace) {
   return width;
 }
 
+// Level 3 keeps the logits that its reference drew from.
+void check_logits_fit(const ResolvedPoint& point, const std::vector<Request>& trace) {
+  constexpr double kLimitGb = 16;
+  double rows = 0;
+  for (const Request& request : trace) {
+    rows += static_cast<double>(request.output.count()) * request.decoding.width;
+  }
+  const double gb = rows * static_cast<double>(point.model.vocab) * sizeof(float) / 1e9;
+  if (gb > kLimitGb) {
+    throw InputError(
+        fmt::format("--level 3: the reference's logits of {} requests take {:.0f} GB of memory, "
+                    "more than {:.0f}: fewer max_requests, or a smaller vocabulary",
+                    trace.size(), gb, kLimitGb));
+  }
+}
+
 ExecutorFactory executors_of(const ResolvedPoint& point, const std::vector<Request>& trace) {
   if (point.executor == "cuda") {
     return [point, width = widest(trace)](const VerifyArm& arm, const KvAllocator& allocator,
@@ -104,6 +120,7 @@ VerifyArm arm_of(const ResolvedPoint& point) {
 Case case_of(const ResolvedPoint& point, Level level) {
   Case fresh;
   fresh.trace = requests_of(point);
+  if (level == Level::forced) check_logits_fit(point, fresh.trace);
   fresh.executors = executors_of(point, fresh.trace);
   constexpr std::size_t kManyRequests = 1000;  // too many to serve each of them alone
   const bool many = fresh.trace.size() > kManyRequests;

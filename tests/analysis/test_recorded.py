@@ -37,6 +37,24 @@ class Recorded(unittest.TestCase):
         self.assertGreater(len(lines), 100)
         self.assertEqual({line["measured"] for line in lines}, {"not measured"})
 
+    def test_a_measurement_that_is_not_there_ends_in_one_line(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            kept = pathlib.Path(scratch) / "kept"
+            kept.write_text("what was recorded before")
+            torn = pathlib.Path(scratch) / "torn.json"
+            torn.write_text('{"benchmarks": [')
+            gone = pathlib.Path(scratch) / "gone.json"
+            for script, given in (("record.py", "{in_} {out}"), ("record_tests.py", "{out} cuda={in_}"),
+                                  ("record_verify.py", "{out} {in_}"),
+                                  ("record_engine.py", "{out} no_run --ceilings {in_}")):
+                for measured, why in ((gone, "No such file or directory"), (torn, "not JSON")):
+                    arguments = given.format(in_=measured, out=kept).split()
+                    path = ROOT / "bench/kernels_cuda" / script
+                    done = subprocess.run([sys.executable, "-B", path, *arguments], capture_output=True, text=True)
+                    self.assertEqual(done.returncode, 2, script)
+                    self.assertRegex(done.stderr, rf"^{measured}\S*: {why}\n$")
+            self.assertEqual(kept.read_text(), "what was recorded before")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -42,6 +42,14 @@ class VerifyTest(CommandTest):
         out = self.run_good("verify", "x.yaml", "--level", "3")
         self.assertIn("  2 requests, ", out)
 
+    def test_a_reference_larger_than_memory(self):
+        text = TINY.replace("max_requests: 8", "max_requests: 20000")
+        text = text.replace("[vllm, orca-max, faster-transformer]", "vllm")
+        self.write("x.yaml", text + "decoding: parallel\nwidth: 64\n")
+        code, _, err = self.kvstow("verify", "x.yaml", "--level", "3")
+        self.assertEqual(code, 2)
+        self.assertRegex(err, r"^--level 3: the reference's logits of 20000 requests take \d+ GB of memory, .*\n$")
+
     def test_a_record_keeps_what_was_found(self):
         self.write("x.yaml", TINY)
         self.run_good("verify", "x.yaml", "--record", "found.json")
