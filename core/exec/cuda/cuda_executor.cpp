@@ -53,13 +53,12 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
   work_ = std::make_unique<CudaTransformer::Workspace>(*model_, config.max_step_rows,
                                                        config.max_sequences);
   const auto draws = static_cast<std::size_t>(padded_batch(config.max_sequences));
-  for (std::size_t parity = 0; parity < kDepth; ++parity) {
-    upload_[parity] = std::make_unique<RowsUpload>(config.max_step_rows, stride);
-    Flight& flight = flights_[parity];
-    flight.token = {draws, "the drawn tokens"};
-    flight.drawn = {draws, "the drawn tokens"};
-    flight.clock = {2, "a step's times"};
-    flight.logprob = {draws, "the drawn tokens"};
+  for (auto& upload : upload_) upload = std::make_unique<RowsUpload>(config.max_step_rows, stride);
+  for (Drawn& drawn : drawn_) {
+    drawn.token = {draws, "the drawn tokens"};
+    drawn.logprob = {draws, "the drawn tokens"};
+    drawn.next = {draws, "the drawn tokens"};
+    drawn.clock = {2, "a step's times"};
   }
   rows_done_ = {1, "a step's times"};
   KVSTOW_CUDA(cudaMemset(rows_done_.get(), 0, sizeof(std::uint32_t)));
@@ -79,29 +78,33 @@ void CudaExecutor::capture_graphs() {
   const std::int64_t stride = table_stride(model_->shape(), config_.block_tokens);
   const int most = padded_batch(std::min(config_.max_sequences, config_.max_graph_rows));
   graph_work_ = std::make_unique<CudaTransformer::Workspace>(*model_, most, most);
-  for (std::size_t parity = 0; parity < kDepth; ++parity) {
+  for (std::size_t parity = 0; parity < kLaunched; ++parity) {
     graph_upload_[parity] = std::make_unique<RowsUpload>(most, stride);
   }
   ForwardRows empty;
   empty.block_tokens = config_.block_tokens;
   for (int rows = 1; rows <= most; rows = padded_batch(rows + 1)) {
     model_->tune(rows, *graph_work_, compute_);
-    for (std::size_t parity = 0; parity < kDepth; ++parity) {
+    for (std::size_t parity = 0; parity < kLaunched; ++parity) {
       const DeviceRows padding = graph_upload_[parity]->pack(empty, {}, rows);
       if (config_.mark_launches) graph_work_->mark(&graph_marks_[parity]);
-      graphs_[parity][rows] = Graph(
-          compute_, [&](cudaStream_t stream) { forward(padding, parity, *graph_work_, stream); });
+      Graph& graph = graphs_[parity][rows];
+      graph = Graph(compute_,
+                    [&](cudaStream_t stream) { forward(padding, parity, *graph_work_, stream); });
+      // A graph's first launch costs the host several times what later ones do.
+      graph_upload_[parity]->send(compute_);
+      graph.launch(compute_);
     }
   }
 }
 
-// Layers and draws. The step before has left its tokens in the other flight's buffer.
+// Layers and draws. The step before has left its tokens in the other buffer.
 void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
   LaunchMarks* const marks = work.marks();
   if (marks != nullptr) marks->begin(stream);
-  const Flight& flight = flights_[parity];
-  model_->forward(rows, {flights_[1 - parity].drawn.get(), flight.clock.get()}, plans_.pool(), work,
+  const Drawn& drawn = drawn_[parity];
+  model_->forward(rows, {drawn_[1 - parity].next.get(), drawn.clock.get()}, plans_.pool(), work,
                   stream);
   enter(marks, LaunchClass::sampling, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
@@ -111,10 +114,10 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
                                 .dtype = kernels::DType::f32,
                                 .row = rows.sampling,
                                 .seed = config_.seed,
-                                .token = flight.token.get(),
-                                .logprob = flight.logprob.get(),
-                                .next_token = flight.drawn.get(),
-                                .ended = flight.clock.get() + 1,
+                                .token = drawn.token.get(),
+                                .logprob = drawn.logprob.get(),
+                                .next_token = drawn.next.get(),
+                                .ended = drawn.clock.get() + 1,
                                 .rows_done = rows_done_.get()},
                                stream, kernels::cuda::Dependent::yes);
   if (marks != nullptr) marks->end(stream);
@@ -141,25 +144,13 @@ StepResult CudaExecutor::wait() {
 void CudaExecutor::submit_unnamed(const Step& step) {
   KVSTOW_CHECK(submitted_ - settled_ < kDepth,
                "more steps in flight than the executor has room for");
-  window_.before(submitted_);
-  const auto parity = static_cast<std::size_t>(submitted_ % kDepth);
-  Flight& flight = flights_[parity];
+  if (submitted_ - finished_ == kLaunched && reads_older_draws(step)) early_ = finish();
+  Flight& flight = flights_[static_cast<std::size_t>(submitted_ % kDepth)];
   rows_.collect(step, histories_);
   collect_draws(flight);
-  const Marks& marks = marks_[static_cast<std::size_t>(submitted_) % marks_.size()];
   flight.timing = {.rows = rows_.rows().rows()};
-  const Launches launches = flight.timing.rows > 0 ? send_rows(flight, parity) : Launches{};
-  // A graph has its own clock, and each event between two of them makes the device wait longer.
-  if (launches.graph == 0 || config_.mark_launches) {
-    KVSTOW_CUDA(cudaEventRecord(marks.begin, compute_));
-  }
-  if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
-  run_plan(step.plan);
-  if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.planned, compute_));
-  if (flight.timing.rows > 0) run_rows(flight, parity, launches);
-  KVSTOW_CUDA(cudaEventRecord(marks.done, compute_));
-  flight.submitted_at = now();
-  flight.timing.host = flight.submitted_at - visible_at_;
+  ready_ = {.step = &step};
+  if (flight.timing.rows > 0) pack_rows(static_cast<std::size_t>(submitted_ % kLaunched));
   draw_of_.assign(draw_of_.size(), -1);
   for (std::size_t i = 0; i < flight.draws.size(); ++i) {
     const auto [seq, request] = flight.draws[i];
@@ -168,7 +159,39 @@ void CudaExecutor::submit_unnamed(const Step& step) {
     ++histories_.of(seq, *request).on_their_way;
   }
   ++submitted_;
-  read_times();
+  if (submitted_ - finished_ <= kLaunched) launch();
+}
+
+// Whether it needs a token that is on its way, but not from the step submitted last: the embedding
+// would look for it in vain. So it is after a preemption.
+bool CudaExecutor::reads_older_draws(const Step& step) {
+  return std::any_of(step.groups.begin(), step.groups.end(), [&](const StepGroup& group) {
+    return std::any_of(group.sequences.begin(), group.sequences.end(), [&](SeqId seq) {
+      return histories_.of(seq, *group.request).on_their_way > 0 &&
+             (group.count > Tokens(1) || last_draw_of(seq) < 0);
+    });
+  });
+}
+
+std::int32_t CudaExecutor::last_draw_of(SeqId seq) const {
+  return seq.index() < draw_of_.size() ? draw_of_[seq.index()] : -1;
+}
+
+// The step submitted last. The one before the last has ended, its buffers are free.
+void CudaExecutor::launch() {
+  window_.before(launched_);
+  const auto parity = static_cast<std::size_t>(launched_ % kLaunched);
+  Flight& flight = flights_[static_cast<std::size_t>(launched_ % kDepth)];
+  if (flight.timing.rows > 0) send_rows(parity);
+  if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.begin, compute_));
+  if (config_.dropped_edge == Edge::layers_before_swap) hold_up(compute_);
+  run_plan(ready_.step->plan);
+  if (config_.mark_launches) KVSTOW_CUDA(cudaEventRecord(flight.planned, compute_));
+  if (flight.timing.rows > 0) run_rows(flight, parity);
+  KVSTOW_CUDA(cudaEventRecord(flight.done, compute_));
+  flight.launched_at = now();
+  flight.timing.host = flight.launched_at - visible_at_;
+  ++launched_;
 }
 
 void CudaExecutor::run_plan(const MemPlan& plan) {
@@ -212,7 +235,7 @@ void CudaExecutor::collect_draws(Flight& flight) {
 void CudaExecutor::feed_from_last_step() {
   for (std::int32_t& token : rows_.rows().token) {
     if (token >= 0) continue;
-    const std::int32_t draw = draw_of_[static_cast<std::size_t>(~token)];
+    const std::int32_t draw = last_draw_of(SeqId(static_cast<std::uint32_t>(~token)));
     KVSTOW_CHECK(draw >= 0, "a step feeds back a token that the step before it did not draw");
     token = ~draw;
   }
@@ -243,29 +266,33 @@ void CudaExecutor::make_room(const ForwardRows& rows) {
   for (auto& upload : upload_) upload = std::make_unique<RowsUpload>(most, stride);
 }
 
-// The rows are on their way; what `compute_` does next waits for them.
-CudaExecutor::Launches CudaExecutor::send_rows(Flight& flight, std::size_t parity) {
+void CudaExecutor::pack_rows(std::size_t parity) {
   feed_from_last_step();
   const ForwardRows& rows = rows_.rows();
-  const int graph = graph_rows();
-  if (graph == 0) make_room(rows);
-  RowsUpload& upload = graph > 0 ? *graph_upload_[parity] : *upload_[parity];
-  // Only where the rows of an earlier step lie in the same places: others would lead out of the
-  // pool.
-  const bool too_early = config_.dropped_edge == Edge::rows_before_layers && graph > 0;
+  ready_.graph = graph_rows();
+  if (ready_.graph == 0) make_room(rows);
   const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
-  const DeviceRows there = upload.pack(rows, draw_rows_, graph);
-  if (too_early) hold_up(transfer_);
-  upload.send(transfer_);
-  KVSTOW_CUDA(cudaEventRecord(flight.sent, transfer_));
-  if (!too_early) KVSTOW_CUDA(cudaStreamWaitEvent(compute_, flight.sent));
-  return {graph, there};
+  RowsUpload& upload = ready_.graph > 0 ? *graph_upload_[parity] : *upload_[parity];
+  ready_.rows = upload.pack(rows, draw_rows_, ready_.graph);
 }
 
-void CudaExecutor::run_rows(Flight& flight, std::size_t parity, const Launches& launches) {
+// The rows are on their way; what `compute_` does next waits for them.
+void CudaExecutor::send_rows(std::size_t parity) {
+  const bool graph = ready_.graph > 0;
+  const RowsUpload& upload = graph ? *graph_upload_[parity] : *upload_[parity];
+  // Only where the rows of an earlier step lie in the same places: others would lead out of the
+  // pool.
+  const bool too_early = config_.dropped_edge == Edge::rows_before_layers && graph;
+  const HostProfile::Range range(config_.profile, HostStage::upload, ready_.rows.rows);
+  if (too_early) hold_up(transfer_);
+  upload.send(transfer_);
+  if (!too_early) upload.arrive_before(compute_);
+}
+
+void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
   const ForwardRows& rows = rows_.rows();
   plans_.before_writing(rows.slot, compute_);
-  const int graph = launches.graph;
+  const int graph = ready_.graph;
   flight.timing.graph = graph > 0;
   const HostProfile::Range range(
       config_.profile, graph > 0 ? HostStage::launch_graph : HostStage::forward, rows.rows());
@@ -274,58 +301,56 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity, const Launches& 
     flight.logits = graph_work_->logits();
   } else {
     if (config_.profile != nullptr) work_->mark(&single_marks_);
-    forward(launches.rows, parity, *work_, compute_);
+    forward(ready_.rows, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
 }
 
 StepResult CudaExecutor::wait_unnamed() {
   KVSTOW_CHECK(settled_ < submitted_, "there is no step to wait for");
-  Flight& flight = flights_[static_cast<std::size_t>(settled_ % kDepth)];
-  const Marks& marks = marks_[static_cast<std::size_t>(settled_) % marks_.size()];
-  KVSTOW_CUDA(cudaEventSynchronize(marks.done));
+  const StepResult result = finished_ > settled_ ? early_ : finish();
+  ++settled_;
+  return result;
+}
+
+// Waits for the first step that the device has, and launches the one that is ready before anything
+// else.
+StepResult CudaExecutor::finish() {
+  Flight& flight = flights_[static_cast<std::size_t>(finished_ % kDepth)];
+  KVSTOW_CUDA(cudaEventSynchronize(flight.done));
   const Seconds began_at = visible_at_;  // this step could not begin before the last one ended
   visible_at_ = now();
-  read_clock(flight);
+  take_drawn(flight);
+  if (config_.mark_launches) read_launches(flight);
+  ++finished_;
+  if (launched_ < submitted_) launch();
   timings_.push_back(flight.timing);
-  if (config_.mark_launches) read_launches(flight, marks);
   tokens_.clear();
   read_tokens(flight);
   draw_on_host(flight);
-  ++settled_;
-  const Seconds elapsed = visible_at_ - std::max(began_at, flight.submitted_at);
+  const Seconds elapsed = visible_at_ - std::max(began_at, flight.launched_at);
   return {.elapsed = elapsed, .tokens = tokens_};
 }
 
-void CudaExecutor::read_clock(Flight& flight) {
-  const std::uint64_t began = flight.clock.get()[0];
-  const std::uint64_t before =
-      std::exchange(ended_, flight.draws.empty() ? 0 : flight.clock.get()[1]);
-  if (!flight.timing.graph) return;
+// Out of the buffers that a later step writes.
+void CudaExecutor::take_drawn(Flight& flight) {
+  const std::uint64_t before = std::exchange(ended_, 0);
+  if (flight.draws.empty()) return;
+  const Drawn& drawn = drawn_[static_cast<std::size_t>(finished_ % kLaunched)];
+  const std::size_t draws = flight.draws.size();
+  token_.assign(drawn.token.get(), drawn.token.get() + draws);
+  logprob_.assign(drawn.logprob.get(), drawn.logprob.get() + draws);
+  const std::uint64_t began = drawn.clock.get()[0];
+  ended_ = drawn.clock.get()[1];
   flight.timing.device = static_cast<double>(ended_ - began) * 1e-9;
   if (before > 0) flight.timing.idle = static_cast<double>(began - before) * 1e-9;
 }
 
-// Of steps that are no graphs. Asking for the times of events takes microseconds: it waits until
-// the device has work to do.
-void CudaExecutor::read_times() {
-  for (; timed_ < settled_; ++timed_) {
-    const auto at = static_cast<std::size_t>(timed_);
-    StepTiming& timing = timings_[at];
-    if (timing.graph) continue;
-    const Marks& marks = marks_[at % marks_.size()];
-    timing.device = seconds_between(marks.begin, marks.done);
-    if (timed_ > 0) {
-      timing.idle = seconds_between(marks_[(at - 1) % marks_.size()].done, marks.begin);
-    }
-  }
-}
-
-void CudaExecutor::read_launches(const Flight& flight, const Marks& marks) {
+void CudaExecutor::read_launches(const Flight& flight) {
   LaunchTimes times;
   if (flight.timing.graph) {
-    times = graph_marks_[static_cast<std::size_t>(settled_ % kDepth)].times(flight.planned);
-    times.copies = seconds_between(marks.begin, flight.planned);
+    times = graph_marks_[static_cast<std::size_t>(finished_ % kLaunched)].times(flight.planned);
+    times.copies = seconds_between(flight.begin, flight.planned);
   }
   launch_times_.push_back(times);
 }
@@ -335,11 +360,11 @@ void CudaExecutor::read_tokens(Flight& flight) {
     const auto [seq, request] = flight.draws[i];
     TokenHistory& history = histories_.of(seq, *request);
     --history.on_their_way;
-    const std::int32_t token = flight.token.get()[i];
+    const std::int32_t token = token_[i];
     KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
     if (decided_on_host(*request)) continue;
     history.tokens.push_back(token);
-    tokens_.push_back({seq, seq, token, flight.logprob.get()[i]});
+    tokens_.push_back({seq, seq, token, logprob_[i]});
   }
 }
 

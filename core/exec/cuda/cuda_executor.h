@@ -1,5 +1,6 @@
-// Carries steps out on a GPU: the same Step, rows and promises as the CPU executor, with two steps
-// in flight, so that the host decides the next step while the device runs this one.
+// Carries steps out on a GPU: the same Step, rows and promises as the CPU executor, with three
+// steps in flight: one that the device runs, one behind it in the stream, and one that is ready but
+// for its launch, which takes over the buffers of the first as soon as that has ended.
 //
 // One compute stream orders a step's copies, layers and draws; swaps have their own
 // (plan_runner.h). Rows go over on a third, into one of two buffers that no running step reads. A
@@ -43,11 +44,10 @@ struct CudaExecutorConfig {
 
 // Where a step's time went on the host, beside what the device says. Seconds.
 struct StepTiming {
-  // On the device. A graph's by the device's clock: idle ends when its first block begins, and the
-  // step ends when its last row is drawn. Of other steps by events: idle ends where the stream is
-  // ready for the step's first work.
+  // By the device's clock, 0 for a step that draws nothing: from the first block of its layers to
+  // its last draw, and before that from the last draw of the step before.
   Seconds device = 0;
-  Seconds idle = 0;  // before the step
+  Seconds idle = 0;
   Seconds host = 0;  // from the tokens of an earlier step to this step's launch
   int rows = 0;
   bool graph = false;
@@ -68,15 +68,13 @@ class CudaExecutor final : public ComputingExecutor {
   void read_pool(Tier tier, PoolImage& image) override { plans_.read(tier, image); }
 
   // Of every step that was waited for.
-  [[nodiscard]] const std::vector<StepTiming>& timings() {
-    read_times();
-    return timings_;
-  }
+  [[nodiscard]] const std::vector<StepTiming>& timings() const { return timings_; }
   // Of every step that was waited for, where launches are marked; zeros where it was no graph.
   [[nodiscard]] const std::vector<LaunchTimes>& launch_times() const { return launch_times_; }
 
  private:
-  static constexpr int kDepth = 2;
+  static constexpr int kLaunched = 2;           // steps that the device has
+  static constexpr int kDepth = kLaunched + 1;  // and one that it gets next
 
   // What is drawn for one sequence: number i of the step's draws.
   struct DrawnRow {
@@ -93,23 +91,24 @@ class CudaExecutor final : public ComputingExecutor {
     std::vector<DrawnRow> draws;
     std::vector<HostDraw> on_host;
     const float* logits = nullptr;
-    PinnedBuffer<std::int32_t> token;   // [draws] written by the device
-    DeviceBuffer<std::int32_t> drawn;   // the same for the next step's embedding
-    PinnedBuffer<std::uint64_t> clock;  // of the device: when it began, and drew its last row
-    PinnedBuffer<float> logprob;
-    Event sent;
-    Seconds submitted_at = 0;
-    Event planned;  // the memory plan is done; where launches are marked
+    Event done{cudaEventDisableTiming};
+    Event begin, planned;  // the memory plan begins, and is done; where launches are marked
+    Seconds launched_at = 0;
     StepTiming timing;
   };
-  // How a step's layers are launched: the graph for so many rows, or (0) one by one.
-  struct Launches {
+  // What the device writes for a step: every second one uses the same.
+  struct Drawn {
+    PinnedBuffer<std::int32_t> token;  // [draws]
+    PinnedBuffer<float> logprob;
+    DeviceBuffer<std::int32_t> next;    // the tokens, for the next step's embedding
+    PinnedBuffer<std::uint64_t> clock;  // when the step began, and drew its last row
+  };
+  // The step submitted last, until it is launched: its layers by the graph for so many rows, or (0)
+  // one by one.
+  struct Ready {
+    const Step* step = nullptr;
     int graph = 0;
     DeviceRows rows;
-  };
-  // A step's first and last moment. Kept for longer than the step, to see what lies between two.
-  struct Marks {
-    Event begin, done;
   };
 
   template <class Work>
@@ -121,12 +120,16 @@ class CudaExecutor final : public ComputingExecutor {
   void collect_draws(Flight&);
   void feed_from_last_step();
   void make_room(const ForwardRows&);
-  [[nodiscard]] Launches send_rows(Flight&, std::size_t parity);
-  void run_rows(Flight&, std::size_t parity, const Launches&);
+  [[nodiscard]] bool reads_older_draws(const Step&);
+  [[nodiscard]] std::int32_t last_draw_of(SeqId) const;
+  void pack_rows(std::size_t parity);
+  void launch();
+  void send_rows(std::size_t parity);
+  void run_rows(Flight&, std::size_t parity);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
-  void read_clock(Flight&);
-  void read_times();
-  void read_launches(const Flight&, const Marks&);
+  [[nodiscard]] StepResult finish();
+  void take_drawn(Flight&);
+  void read_launches(const Flight&);
   void read_tokens(Flight&);
   void draw_on_host(Flight&);
   [[nodiscard]] bool decided_on_host(const Request&) const;
@@ -138,30 +141,36 @@ class CudaExecutor final : public ComputingExecutor {
   TokenHistories histories_;
   StepRows rows_;
   DrawRows draw_rows_;
-  std::vector<std::int32_t> draw_of_;  // by SeqId: its draw in the step submitted last
+  std::vector<std::int32_t> draw_of_;  // by SeqId: its draw in the step submitted last; -1: none
+  Ready ready_;
 
   PlanRunner plans_;
 
   Stream compute_, transfer_;
   // For steps that run as graphs, and for the others, whose size nobody knows beforehand.
   std::unique_ptr<CudaTransformer::Workspace> graph_work_, work_;
-  std::array<std::unique_ptr<RowsUpload>, kDepth> graph_upload_, upload_;
-  std::array<std::map<int, Graph>, kDepth> graphs_;  // by padded rows
+  std::array<std::unique_ptr<RowsUpload>, kLaunched> graph_upload_, upload_;
+  std::array<std::map<int, Graph>, kLaunched> graphs_;  // by padded rows
+  std::array<Drawn, kLaunched> drawn_;
   std::array<Flight, kDepth> flights_;
-  std::array<Marks, 2 * kDepth> marks_;
-  std::array<LaunchMarks, kDepth> graph_marks_{LaunchMarks(LaunchMarks::By::captured_events),
-                                               LaunchMarks(LaunchMarks::By::captured_events)};
+  std::array<LaunchMarks, kLaunched> graph_marks_{LaunchMarks(LaunchMarks::By::captured_events),
+                                                  LaunchMarks(LaunchMarks::By::captured_events)};
   LaunchMarks single_marks_{LaunchMarks::By::ranges};
   std::vector<float> host_logits_;
 
   std::int64_t submitted_ = 0;
-  std::int64_t settled_ = 0;
+  std::int64_t launched_ = 0;
+  std::int64_t finished_ = 0;  // their tokens are in the histories
+  std::int64_t settled_ = 0;   // they were waited for
+  StepResult early_;           // of a step that finished before it was waited for
+
   DeviceBuffer<std::uint32_t> rows_done_;  // by the step's sampling
-  std::uint64_t ended_ = 0;  // the device's clock after the last step; 0: that drew nothing
-  Seconds visible_at_ = 0;   // when the last tokens became visible
+  std::uint64_t ended_ = 0;          // the device's clock after the last step; 0: that drew nothing
+  Seconds visible_at_ = 0;           // when the last tokens became visible
+  std::vector<std::int32_t> token_;  // of the step that has just finished
+  std::vector<float> logprob_;
   std::vector<TokenOut> tokens_;
-  std::vector<StepTiming> timings_;  // of the steps that were waited for
-  std::int64_t timed_ = 0;           // of those, how many have their device times
+  std::vector<StepTiming> timings_;  // of the steps that have finished
   std::vector<LaunchTimes> launch_times_;
 };
 

@@ -66,6 +66,7 @@ const std::int32_t* RowsUpload::put_table(const ForwardRows& rows) {
 
 DeviceRows RowsUpload::pack(const ForwardRows& rows, const DrawRows& draws, int padded_rows) {
   const bool fixed = padded_rows > 0;
+  KVSTOW_CUDA(cudaEventSynchronize(sent_));
   used_ = 0;
   const auto put_all = [&]<class T>(const std::vector<T>& from, T padding) {
     const std::size_t count = fixed ? static_cast<std::size_t>(padded_rows) : from.size();
@@ -102,6 +103,11 @@ DeviceRows RowsUpload::pack(const ForwardRows& rows, const DrawRows& draws, int 
 
 void RowsUpload::send(cudaStream_t stream) const {
   KVSTOW_CUDA(cudaMemcpyAsync(device_.get(), host_.get(), used_, cudaMemcpyHostToDevice, stream));
+  KVSTOW_CUDA(cudaEventRecord(sent_, stream));
+}
+
+void RowsUpload::arrive_before(cudaStream_t stream) const {
+  KVSTOW_CUDA(cudaStreamWaitEvent(stream, sent_));
 }
 
 }  // namespace kvstow

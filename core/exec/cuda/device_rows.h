@@ -53,11 +53,14 @@ class RowsUpload {
 
   // Puts the rows into the pinned buffer. With `padded_rows` > 0 the step is one of decodes only,
   // drawn in order, padded to that many rows, and every array lies where it lies in each such step:
-  // a captured graph finds it there. Otherwise arrays are packed.
+  // a captured graph finds it there. Otherwise arrays are packed. Waits until what was sent before
+  // has left the pinned buffer.
   DeviceRows pack(const ForwardRows&, const DrawRows&, int padded_rows);
 
   // Copies what pack() wrote.
   void send(cudaStream_t) const;
+  // What the stream does next finds it on the device.
+  void arrive_before(cudaStream_t) const;
 
   // Whether pack() has room for a step of this size.
   [[nodiscard]] bool holds(const ForwardRows&, const DrawRows&) const;
@@ -72,6 +75,7 @@ class RowsUpload {
   std::size_t stride_ = 0;
   PinnedBuffer<unsigned char> host_;
   DeviceBuffer<unsigned char> device_;
+  Event sent_{cudaEventDisableTiming};
   std::size_t used_ = 0;
 };
 

@@ -65,8 +65,8 @@ Stream::Stream() {
   KVSTOW_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
 }
 
-Event::Event() {
-  KVSTOW_CUDA(cudaEventCreate(&event_));
+Event::Event(unsigned flags) {
+  KVSTOW_CUDA(cudaEventCreateWithFlags(&event_, flags));
 }
 
 double seconds_between(const Event& from, const Event& to) {

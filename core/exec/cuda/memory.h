@@ -70,7 +70,8 @@ class Stream {
 
 class Event {
  public:
-  Event();
+  // cudaEventDisableTiming: orders and is waited for, but has no time.
+  explicit Event(unsigned flags = cudaEventDefault);
   ~Event() { cudaEventDestroy(event_); }
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;

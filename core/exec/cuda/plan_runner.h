@@ -78,7 +78,7 @@ class PlanRunner {
   kernels::cuda::HostPool host_{};
   kernels::cuda::Staging staging_{};
   Stream swaps_;
-  Event compute_at_, swaps_at_;
+  Event compute_at_{cudaEventDisableTiming}, swaps_at_{cudaEventDisableTiming};
   Extents quarantine_;  // slots that swaps under way still read
   Extents arriving_;    // slots that they write
 };
