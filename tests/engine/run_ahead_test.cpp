@@ -1,4 +1,4 @@
-// An executor with two steps in flight sees the same steps, and the same is reported of them.
+// An executor with several steps in flight sees the same steps, and the same is reported of them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,12 +48,14 @@ TEST(RunAhead, TheSameStepsAndTheSameReports) {
                        .max_sequence = Tokens(64)};
     laboratory.iteration.preemption = preemption;
     const Played in_step = laboratory.play(crowd(false));
-    laboratory.depth = 2;
-    const Played ahead = laboratory.play(crowd(false));
     EXPECT_EQ(in_step.most_in_flight, 1);
-    EXPECT_EQ(ahead.most_in_flight, 2);
     EXPECT_GT(in_step.sink.requests.size(), 20U);
-    expect_same(in_step, ahead);
+    for (const int depth : {2, 3}) {
+      laboratory.depth = depth;
+      const Played ahead = laboratory.play(crowd(false));
+      EXPECT_EQ(ahead.most_in_flight, depth);
+      expect_same(in_step, ahead);
+    }
   }
 }
 
@@ -65,8 +67,10 @@ TEST(RunAhead, BeamSearchWaitsForItsTokens) {
                      .max_sequence = Tokens(64)};
   laboratory.beam_death = 0.3;
   const Played in_step = laboratory.play(crowd(true));
-  laboratory.depth = 2;
-  expect_same(in_step, laboratory.play(crowd(true)));
+  for (const int depth : {2, 3}) {
+    laboratory.depth = depth;
+    expect_same(in_step, laboratory.play(crowd(true)));
+  }
 }
 
 TEST(RunAhead, AStoppedRunReportsWhatHasFinished) {
@@ -79,7 +83,7 @@ TEST(RunAhead, AStoppedRunReportsWhatHasFinished) {
 }
 
 TEST(RunAhead, NoStepBeginsForAnArrivalAfterTheStop) {
-  for (const int depth : {1, 2}) {
+  for (const int depth : {1, 2, 3}) {
     Laboratory laboratory;
     laboratory.depth = depth;
     laboratory.stop_at = 3;

@@ -144,37 +144,22 @@ StepResult CudaExecutor::wait() {
 void CudaExecutor::submit_unnamed(const Step& step) {
   KVSTOW_CHECK(submitted_ - settled_ < kDepth,
                "more steps in flight than the executor has room for");
-  if (submitted_ - finished_ == kLaunched && reads_older_draws(step)) early_ = finish();
+  if (submitted_ - finished_ == kLaunched && !last_draws_.suffice(step, histories_))
+    early_ = finish();
   Flight& flight = flights_[static_cast<std::size_t>(submitted_ % kDepth)];
   rows_.collect(step, histories_);
   collect_draws(flight);
   flight.timing = {.rows = rows_.rows().rows()};
   ready_ = {.step = &step};
   if (flight.timing.rows > 0) pack_rows(static_cast<std::size_t>(submitted_ % kLaunched));
-  draw_of_.assign(draw_of_.size(), -1);
-  for (std::size_t i = 0; i < flight.draws.size(); ++i) {
-    const auto [seq, request] = flight.draws[i];
-    if (seq.index() >= draw_of_.size()) draw_of_.resize(seq.index() + 1, -1);
-    draw_of_[seq.index()] = static_cast<std::int32_t>(i);
+  drawn_for_.clear();
+  for (const auto [seq, request] : flight.draws) {
+    drawn_for_.push_back(seq);
     ++histories_.of(seq, *request).on_their_way;
   }
+  last_draws_.replace(drawn_for_);
   ++submitted_;
   if (submitted_ - finished_ <= kLaunched) launch();
-}
-
-// Whether it needs a token that is on its way, but not from the step submitted last: the embedding
-// would look for it in vain. So it is after a preemption.
-bool CudaExecutor::reads_older_draws(const Step& step) {
-  return std::any_of(step.groups.begin(), step.groups.end(), [&](const StepGroup& group) {
-    return std::any_of(group.sequences.begin(), group.sequences.end(), [&](SeqId seq) {
-      return histories_.of(seq, *group.request).on_their_way > 0 &&
-             (group.count > Tokens(1) || last_draw_of(seq) < 0);
-    });
-  });
-}
-
-std::int32_t CudaExecutor::last_draw_of(SeqId seq) const {
-  return seq.index() < draw_of_.size() ? draw_of_[seq.index()] : -1;
 }
 
 // The step submitted last. The one before the last has ended, its buffers are free.
@@ -231,16 +216,6 @@ void CudaExecutor::collect_draws(Flight& flight) {
   }
 }
 
-// Tokens that only the device knows yet: from the sequence to its draw in the step before.
-void CudaExecutor::feed_from_last_step() {
-  for (std::int32_t& token : rows_.rows().token) {
-    if (token >= 0) continue;
-    const std::int32_t draw = last_draw_of(SeqId(static_cast<std::uint32_t>(~token)));
-    KVSTOW_CHECK(draw >= 0, "a step feeds back a token that the step before it did not draw");
-    token = ~draw;
-  }
-}
-
 // The number of rows that the step's graph was captured for; 0: it has none.
 int CudaExecutor::graph_rows() {
   const ForwardRows& rows = rows_.rows();
@@ -267,7 +242,7 @@ void CudaExecutor::make_room(const ForwardRows& rows) {
 }
 
 void CudaExecutor::pack_rows(std::size_t parity) {
-  feed_from_last_step();
+  last_draws_.feed(rows_.rows());
   const ForwardRows& rows = rows_.rows();
   ready_.graph = graph_rows();
   if (ready_.graph == 0) make_room(rows);

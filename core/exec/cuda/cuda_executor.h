@@ -18,6 +18,7 @@
 #include "core/exec/cuda/plan_runner.h"
 #include "core/exec/cuda/profiler_window.h"
 #include "core/exec/rows/computing_executor.h"
+#include "core/exec/rows/last_draws.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/host_profile.h"
@@ -118,10 +119,7 @@ class CudaExecutor final : public ComputingExecutor {
   void capture_graphs();
   void run_plan(const MemPlan&);
   void collect_draws(Flight&);
-  void feed_from_last_step();
   void make_room(const ForwardRows&);
-  [[nodiscard]] bool reads_older_draws(const Step&);
-  [[nodiscard]] std::int32_t last_draw_of(SeqId) const;
   void pack_rows(std::size_t parity);
   void launch();
   void send_rows(std::size_t parity);
@@ -141,7 +139,8 @@ class CudaExecutor final : public ComputingExecutor {
   TokenHistories histories_;
   StepRows rows_;
   DrawRows draw_rows_;
-  std::vector<std::int32_t> draw_of_;  // by SeqId: its draw in the step submitted last; -1: none
+  LastDraws last_draws_;          // of the step submitted last
+  std::vector<SeqId> drawn_for_;  // by it
   Ready ready_;
 
   PlanRunner plans_;
