@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "kernels/cuda/cuda_check.h"
@@ -18,6 +19,15 @@ struct LaunchShape {
   int cluster = 1;               // blocks of one cluster, along x
   bool dependent = false;        // may start while the kernel before it in the stream still runs
 };
+
+// Whether kernels wait for the one before by themselves (ptx.cuh). Where one architecture of this
+// build has no such instruction the launch has to wait, or a kernel would read what is not there.
+inline constexpr bool kKernelsWait = [] {
+  for (const int arch : {__CUDA_ARCH_LIST__}) {
+    if (arch < 900) return false;
+  }
+  return true;
+}();
 
 inline std::string describe(const char* name, const LaunchShape& s) {
   const auto xyz = [](dim3 d) {
@@ -39,7 +49,7 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
     attributes[count].val.clusterDim.z = 1;
     ++count;
   }
-  if (shape.dependent) {
+  if (shape.dependent && kKernelsWait) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count].val.programmaticStreamSerializationAllowed = 1;
     ++count;
@@ -51,8 +61,7 @@ void launch(const char* name, void (*kernel)(Params...), const LaunchShape& shap
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = count;
-  const cudaError_t status =
-      cudaLaunchKernelEx(&config, kernel, static_cast<Params>(values)...);
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(values)...);
   if (status != cudaSuccess) check(status, "cudaLaunchKernelEx", describe(name, shape));
 }
 
