@@ -5,6 +5,7 @@
 
 #include "bench/kernels_cuda/lab.h"
 #include "bench/kernels_cuda/plain.h"
+#include "kernels/cuda/beam_candidates.h"
 #include "kernels/cuda/cache_ops.h"
 #include "kernels/cuda/layers.h"
 #include "kernels/cuda/sampling.h"
@@ -152,9 +153,46 @@ void register_model(const Model& m, int rows) {
   }
 }
 
+// Random f32 logits, more bytes than L2 holds.
+void register_beams(const char* model, int vocab, int rows, int width) {
+  const std::string name = std::string("beam_candidates/") + model + "/" + std::to_string(rows) +
+                           "/" + std::to_string(width);
+  const auto body = [=](benchmark::State& state) {
+    const auto places = static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
+    DeviceArray<float> logits(static_cast<std::size_t>(rows) * static_cast<std::size_t>(vocab));
+    cuda::testing::fill_uniform(logits.get(), logits.size(), DType::f32, 1, 3, Lab::get().stream);
+    const DeviceArray<cuda::SamplingRow> on_rows(
+        std::vector<cuda::SamplingRow>(static_cast<std::size_t>(rows), {0, 1, 0, 0, 0, 0, width}));
+    DeviceArray<double> log_sum(static_cast<std::size_t>(rows));
+    DeviceArray<std::int32_t> token(places);
+    DeviceArray<float> logit(places);
+    for (auto _ : state) {
+      const ChainTime time = time_chain(32, Lab::get().stream, [&](int, cudaStream_t s) {
+        cuda::beam_candidates({rows, vocab, logits.get(), vocab, on_rows.get(), width,
+                               log_sum.get(), token.get(), logit.get()},
+                              s, cuda::Dependent::yes);
+      });
+      const std::size_t bytes = logits.size() * sizeof(float);
+      const ChainTime read = Lab::get().plain_read(bytes);
+      report(state, time);
+      state.counters["bytes"] = static_cast<double>(bytes);
+      state.counters["read_us"] = read.median_us;
+      state.counters["over_read"] = time.median_us / read.median_us;
+    }
+  };
+  benchmark::RegisterBenchmark(name.c_str(), body)
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kMicrosecond);
+}
+
 }  // namespace
 
 void register_layer_benchmarks() {
+  for (const int width : {6, 64}) {
+    register_beams("opt-13b", 50272, 450, width);
+    register_beams("qwen3-0.6b", 151936, 192, width);
+  }
   for (const Model& m : kModels) {
     for (const int rows : {1, 32, 256}) register_model(m, rows);
   }

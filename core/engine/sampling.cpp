@@ -10,39 +10,6 @@
 namespace kvstow {
 namespace {
 
-// log(sum(exp(logits))). Sixteen running sums, so that the order does not depend on the compiler.
-double log_sum_exp(std::span<const float> logits) {
-  float largest = logits[0];
-  bool finite = true;
-  for (const float x : logits) {
-    finite &= std::isfinite(x);
-    largest = std::max(largest, x);
-  }
-  KVSTOW_CHECK(finite,
-               "logits are not finite: K or V was read from a slot that nobody had written");
-  double sums[16] = {};
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    sums[i % 16] += double{std::exp(logits[i] - largest)};
-  }
-  return double{largest} + std::log(std::accumulate(std::begin(sums), std::end(sums), 0.0));
-}
-
-// The `count` likeliest tokens, ties by token.
-std::vector<std::int32_t> likeliest(std::span<const float> logits, std::size_t count) {
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  count = std::min(count, order.size());
-  const auto before = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)];
-    const float y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                    before);
-  order.resize(count);
-  return order;
-}
-
 std::int32_t sample(std::span<const float> logits, const SamplingConfig& config, double uniform) {
   const bool filtered = config.top_k > 0 || config.top_p < 1;
   std::vector<std::int32_t> tokens;
@@ -73,6 +40,38 @@ std::int32_t sample(std::span<const float> logits, const SamplingConfig& config,
 
 }  // namespace
 
+// Sixteen running sums, so that the order does not depend on the compiler.
+double log_sum_exp(std::span<const float> logits) {
+  float largest = logits[0];
+  bool finite = true;
+  for (const float x : logits) {
+    finite &= std::isfinite(x);
+    largest = std::max(largest, x);
+  }
+  KVSTOW_CHECK(finite,
+               "logits are not finite: K or V was read from a slot that nobody had written");
+  double sums[16] = {};
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    sums[i % 16] += double{std::exp(logits[i] - largest)};
+  }
+  return double{largest} + std::log(std::accumulate(std::begin(sums), std::end(sums), 0.0));
+}
+
+std::vector<std::int32_t> likeliest(std::span<const float> logits, std::size_t count) {
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  count = std::min(count, order.size());
+  const auto before = [&](std::int32_t a, std::int32_t b) {
+    const float x = logits[static_cast<std::size_t>(a)];
+    const float y = logits[static_cast<std::size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
+                    before);
+  order.resize(count);
+  return order;
+}
+
 double uniform_for(std::uint64_t seed, RequestId request, std::uint32_t sample_index,
                    Tokens output_position) {
   std::uint64_t key = mix64(seed ^ hash_name("token sampling"));
@@ -91,57 +90,6 @@ DrawnToken draw_token(std::span<const float> logits, const SamplingConfig& confi
                               : sample(logits, config, uniform);
   const float logit = logits[static_cast<std::size_t>(token)];
   return {token, static_cast<float>(double{logit} - log_sum)};
-}
-
-std::vector<BeamChoice> beam_step(std::span<const float> logits, int vocab,
-                                  std::span<const double> scores) {
-  const std::size_t width = scores.size();
-  const std::size_t row = static_cast<std::size_t>(vocab);
-  const std::size_t rows = logits.size() / row;
-  KVSTOW_CHECK(rows == width || rows == 1, "a beam step needs a row for each beam, or one for all");
-
-  std::vector<BeamChoice> all;
-  for (std::size_t beam = 0; beam < rows; ++beam) {
-    const auto own = logits.subspan(beam * row, row);
-    const double log_sum = log_sum_exp(own);
-    for (const std::int32_t token : likeliest(own, width)) {
-      const double logprob = double{own[static_cast<std::size_t>(token)]} - log_sum;
-      all.push_back({static_cast<std::int32_t>(beam), token, static_cast<float>(logprob),
-                     scores[beam] + logprob});
-    }
-  }
-  // Already in order of parent and token among equals: the sort is stable.
-  std::stable_sort(all.begin(), all.end(),
-                   [](const BeamChoice& a, const BeamChoice& b) { return a.score > b.score; });
-  KVSTOW_CHECK(all.size() >= width, "the vocabulary is smaller than the beam");
-  all.resize(width);
-
-  std::vector<BeamChoice> chosen(width);
-  if (rows == 1) {  // one history: nobody has to move
-    for (std::size_t i = 0; i < width; ++i) {
-      chosen[i] = all[i];
-      chosen[i].parent = static_cast<std::int32_t>(i);
-    }
-    return chosen;
-  }
-  std::vector<bool> taken(width, false);
-  std::vector<const BeamChoice*> forked;
-  for (const BeamChoice& choice : all) {
-    const auto parent = static_cast<std::size_t>(choice.parent);
-    if (taken[parent]) {
-      forked.push_back(&choice);
-    } else {
-      taken[parent] = true;
-      chosen[parent] = choice;
-    }
-  }
-  std::size_t next = 0;
-  for (const BeamChoice* choice : forked) {
-    while (taken[next]) ++next;
-    taken[next] = true;
-    chosen[next] = *choice;
-  }
-  return chosen;
 }
 
 }  // namespace kvstow

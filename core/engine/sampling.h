@@ -25,25 +25,16 @@ struct DrawnToken {
   float logprob;  // under the unmodified distribution
 };
 
-// Ties go to the smaller token. Throws InvariantError where a logit is not finite: some K or V was
-// read that nobody had written. REQUIRES: logits not empty; `uniform` is unused when greedy.
+// Ties go to the smaller token. Throws as log_sum_exp does. REQUIRES: logits not empty; `uniform`
+// is unused when greedy.
 [[nodiscard]] DrawnToken draw_token(std::span<const float> logits, const SamplingConfig&,
                                     double uniform);
 
-// What a beam step decided for one sequence of the group.
-struct BeamChoice {
-  std::int32_t parent;  // index in the group; its own where the beam goes on
-  std::int32_t token;
-  float logprob;
-  double score;  // sum of the log-probabilities of the hypothesis
-};
+// log(sum(exp(logits))). Throws InvariantError where a logit is not finite: some K or V was read
+// that nobody had written. REQUIRES: logits not empty.
+[[nodiscard]] double log_sum_exp(std::span<const float> logits);
 
-// One step of beam search: of all continuations of all beams the `scores.size()` best, ordered by
-// score, then parent, then token. Result [i] is for sequence i of the group: a beam with any
-// continuation among the best keeps its sequence for the best of them; the others go to the
-// sequences of the dead beams, in order. `logits` has one row of `vocab` for each beam, or a single
-// row while all beams still have one history.
-[[nodiscard]] std::vector<BeamChoice> beam_step(std::span<const float> logits, int vocab,
-                                                std::span<const double> scores);
+// The `count` likeliest tokens (all, where there are fewer), best first, ties by token.
+[[nodiscard]] std::vector<std::int32_t> likeliest(std::span<const float> logits, std::size_t count);
 
 }  // namespace kvstow

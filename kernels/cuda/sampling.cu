@@ -43,12 +43,14 @@ __global__ void __launch_bounds__(kThreads)
       *a.ended = ptx::nanoseconds();
     }
   };
+  if (row.candidates > 0) return finish(0, NAN);
   const auto scale = static_cast<float>(double{kLog2E} / row.temperature);
   if (row.temperature > 0 && row.top_k <= 0 && row.top_p >= 1) {
-    const auto drawn = OnePass<T>(a, shared).draw(scale, uniform_bits(stream, row));
+    const auto drawn = OnePass<T>(a.logits, a.logits_stride, a.vocab, shared)
+                           .draw(scale, uniform_bits(stream, row));
     return finish(drawn.token, drawn.logprob);
   }
-  Sampler<T> sampler(a, shared);
+  Sampler<T> sampler(a.logits, a.logits_stride, a.vocab, shared);
   const float largest = sampler.largest();
   if (isnan(largest)) return finish(-1, NAN);
   int token = 0;

@@ -26,6 +26,7 @@ struct SamplingRow {
   std::uint32_t request;
   std::uint32_t sample;
   std::int32_t output_position;
+  std::int32_t candidates = 0;  // > 0: the host chooses from so many (beam_candidates.h); token 0
 };
 
 struct SamplingArgs {

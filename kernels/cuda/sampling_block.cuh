@@ -1,8 +1,9 @@
-// One block of threads and the logits of one row: what both ways of drawing from them need.
+// One block of threads and the logits of one row: what every way of choosing from them needs.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/cuda/elements.cuh"
-#include "kernels/cuda/sampling.h"
 
 namespace kvstow::kernels::cuda::sampling {
 
@@ -37,6 +38,15 @@ __device__ inline std::uint64_t part_of(std::uint64_t fraction, std::uint64_t wh
   return __umul64hi(fraction, whole);
 }
 
+// Order-preserving bits of a finite float; -0 and 0 are one.
+__device__ inline std::uint32_t key_of(float x) {
+  const std::uint32_t bits = __float_as_uint(x + 0.0f);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float logit_of(std::uint32_t key) {
+  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
 __device__ inline std::uint64_t warp_inclusive(std::uint64_t x) {
 #pragma unroll
   for (int offset = 1; offset < 32; offset *= 2) {
@@ -55,10 +65,9 @@ __device__ inline std::uint64_t warp_sum(std::uint64_t x) {
 template <class T>
 class SamplingBlock {
  public:
-  __device__ SamplingBlock(const SamplingArgs& a, Shared& s)
-      : s_(s),
-        logits_(static_cast<const T*>(a.logits) + blockIdx.x * a.logits_stride),
-        vocab_(a.vocab) {}
+  // The block's row of `logits`.
+  __device__ SamplingBlock(const void* logits, std::int64_t stride, int vocab, Shared& s)
+      : s_(s), logits_(static_cast<const T*>(logits) + blockIdx.x * stride), vocab_(vocab) {}
 
   __device__ float logit(int token) const { return to_float(logits_[token]); }
 

@@ -9,15 +9,6 @@ namespace kvstow::kernels::cuda::sampling {
 inline constexpr float kBinsPerUnit = 64;  // of logits below the largest one
 inline constexpr float kOne = 0x1p31f;     // probability 1 (of the likeliest token) in fixed point
 
-// Order-preserving bits of a finite float; -0 and 0 are one.
-__device__ inline std::uint32_t key_of(float x) {
-  const std::uint32_t bits = __float_as_uint(x + 0.0f);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-__device__ inline float logit_of(std::uint32_t key) {
-  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
 // A probability in fixed point.
 __device__ __forceinline__ std::uint32_t fixed(float log2) {
   return __float2uint_rz(ptx::exp2_fast(log2) * kOne);

@@ -78,7 +78,6 @@ TEST(Sampling, ALogitThatIsNotFiniteIsABug) {
     std::vector<float> logits = kLogits;
     logits[5] = bad;
     EXPECT_THROW((void)draw_token(logits, {}, 0), InvariantError);
-    EXPECT_THROW((void)beam_step(logits, 6, std::vector<double>{0.0}), InvariantError);
   }
 }
 
@@ -92,68 +91,6 @@ TEST(Sampling, UniformsDependOnEveryPartOfTheirKey) {
   double sum = 0;
   for (std::uint32_t i = 0; i < 10000; ++i) sum += uniform_for(1, RequestId(i), 0, Tokens(i % 7));
   EXPECT_NEAR(sum / 10000, 0.5, 0.012);  // four standard errors
-}
-
-// The definition, over every continuation of every beam.
-std::vector<BeamChoice> all_continuations(std::span<const float> logits, int vocab,
-                                          std::span<const double> scores) {
-  std::vector<BeamChoice> all;
-  const auto width = static_cast<std::size_t>(vocab);
-  for (std::size_t beam = 0; beam * width < logits.size(); ++beam) {
-    const std::vector<double> p = probabilities(logits.subspan(beam * width, width), 1);
-    for (std::size_t token = 0; token < width; ++token) {
-      all.push_back({static_cast<std::int32_t>(beam), static_cast<std::int32_t>(token),
-                     static_cast<float>(std::log(p[token])), scores[beam] + std::log(p[token])});
-    }
-  }
-  std::stable_sort(all.begin(), all.end(),
-                   [](const auto& a, const auto& b) { return a.score > b.score; });
-  return all;
-}
-
-TEST(BeamStep, KeepsTheBestAndLeavesSurvivorsInPlace) {
-  constexpr int kVocab = 13;
-  constexpr std::size_t kWidth = 4;
-  for (std::uint64_t seed = 0; seed < 200; ++seed) {
-    const auto logits = random_floats(kVocab * kWidth, seed, 2);
-    const auto drawn = random_floats(kWidth, seed + 1000);
-    const std::vector<double> scores(drawn.begin(), drawn.end());
-    const std::vector<BeamChoice> chosen = beam_step(logits, kVocab, scores);
-    std::vector<BeamChoice> want = all_continuations(logits, kVocab, scores);
-    want.resize(kWidth);
-
-    std::vector<std::pair<int, int>> got_pairs;
-    std::vector<std::pair<int, int>> want_pairs;
-    for (std::size_t i = 0; i < kWidth; ++i) {
-      got_pairs.emplace_back(chosen[i].parent, chosen[i].token);
-      want_pairs.emplace_back(want[i].parent, want[i].token);
-      const auto parent = static_cast<std::size_t>(chosen[i].parent);
-      EXPECT_EQ(chosen[parent].parent, chosen[i].parent) << "a parent must stay where it is";
-      EXPECT_NEAR(chosen[i].score, scores[parent] + double{chosen[i].logprob}, 1e-6);
-    }
-    EXPECT_THAT(got_pairs, ::testing::UnorderedElementsAreArray(want_pairs)) << seed;
-  }
-}
-
-TEST(BeamStep, FromOneHistoryEachBeamTakesItsOwnToken) {
-  const std::vector<BeamChoice> chosen = beam_step(kLogits, 6, std::vector<double>{0, 0, 0});
-  std::vector<int> tokens;
-  for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(chosen[i].parent, static_cast<int>(i));
-    tokens.push_back(chosen[i].token);
-  }
-  EXPECT_THAT(tokens, ElementsAre(1, 3, 4));  // 1 and 3 tie: by token
-}
-
-TEST(BeamStep, EqualScoresGoToTheFirstParent) {
-  const std::vector<float> same = {1, 0, 1, 0, 1, 0};  // three beams, two tokens
-  const std::vector<BeamChoice> chosen = beam_step(same, 2, std::vector<double>{0, 0, -5});
-  EXPECT_EQ(chosen[0].parent, 0);
-  EXPECT_EQ(chosen[0].token, 0);
-  EXPECT_EQ(chosen[1].parent, 1);
-  EXPECT_EQ(chosen[1].token, 0);
-  EXPECT_EQ(chosen[2].parent, 0);  // the third beam died; the first's other token takes its place
-  EXPECT_EQ(chosen[2].token, 1);
 }
 
 }  // namespace

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "core/check.h"
 #include "core/exec/rows/group_draw.h"
+#include "kernels/cuda/beam_candidates.h"
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
@@ -34,6 +36,10 @@ std::int64_t table_stride(const Transformer& shape, int block_tokens) {
 int padded_batch(int rows) {
   const int step = rows <= 8 ? 1 : rows <= 64 ? 4 : 8;
   return (rows + step - 1) / step * step;
+}
+
+void check_finite(bool finite) {
+  KVSTOW_CHECK(finite, "a logit is not finite: some K or V was read that nobody had written");
 }
 
 }  // namespace
@@ -189,6 +195,7 @@ void CudaExecutor::run_plan(const MemPlan& plan) {
 void CudaExecutor::collect_draws(Flight& flight) {
   flight.draws.clear();
   flight.on_host.clear();
+  candidates_.stride = 0;
   draw_rows_.logits.clear();
   draw_rows_.sampling.clear();
   for (const Draw& draw : rows_.draws()) {
@@ -199,18 +206,20 @@ void CudaExecutor::collect_draws(Flight& flight) {
     if (on_host) {
       flight.on_host.push_back({&group, static_cast<int>(draw_rows_.logits.size()), draw.rows});
     }
+    const int candidates = on_host && config_.teacher == nullptr ? request.decoding.width : 0;
+    candidates_.stride = std::max(candidates_.stride, candidates);
     const std::size_t count =
         on_host ? static_cast<std::size_t>(draw.rows) : group.sequences.size();
     for (std::size_t i = 0; i < count; ++i) {
       const auto row = static_cast<std::size_t>(draw.first_row) + (draw.rows == 1 ? 0 : i);
       draw_rows_.logits.push_back(rows_.rows().logits[row]);
-      draw_rows_.sampling.push_back(
-          {.temperature = on_host ? 0 : config_.sampling.temperature,
-           .top_p = config_.sampling.top_p,
-           .top_k = config_.sampling.top_k,
-           .request = request.id.index(),
-           .sample = static_cast<std::uint32_t>(i),
-           .output_position = static_cast<std::int32_t>(position.count())});
+      draw_rows_.sampling.push_back({.temperature = on_host ? 0 : config_.sampling.temperature,
+                                     .top_p = config_.sampling.top_p,
+                                     .top_k = config_.sampling.top_k,
+                                     .request = request.id.index(),
+                                     .sample = static_cast<std::uint32_t>(i),
+                                     .output_position = static_cast<std::int32_t>(position.count()),
+                                     .candidates = candidates});
       flight.draws.push_back({group.sequences[i], &request});
     }
   }
@@ -279,6 +288,34 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
     forward(ready_.rows, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
+  if (candidates_.stride > 0) find_candidates(flight, parity);
+}
+
+// Behind the draws, which pass beams over.
+void CudaExecutor::find_candidates(const Flight& flight, std::size_t parity) {
+  if (candidates_.stride > kernels::cuda::kMostCandidates) {
+    throw InputError("beams of more than " + std::to_string(kernels::cuda::kMostCandidates) +
+                     " cannot run on a GPU");
+  }
+  const auto draws = static_cast<std::size_t>(config_.max_sequences);
+  const std::size_t room = draws * static_cast<std::size_t>(candidates_.stride);
+  if (candidates_.token.size() < room) {
+    candidates_.log_sum = {draws, "the beams' candidates"};
+    candidates_.token = {room, "the beams' candidates"};
+    candidates_.logit = {room, "the beams' candidates"};
+  }
+  kernels::cuda::beam_candidates({.rows = static_cast<int>(flight.draws.size()),
+                                  .vocab = model_->shape().vocab,
+                                  .logits = flight.logits,
+                                  .logits_stride = model_->shape().vocab,
+                                  .row = ready_.rows.sampling,
+                                  .stride = candidates_.stride,
+                                  .log_sum = candidates_.log_sum.get(),
+                                  .token = candidates_.token.get(),
+                                  .logit = candidates_.logit.get(),
+                                  .ended = drawn_[parity].clock.get() + 1,
+                                  .rows_done = rows_done_.get()},
+                                 compute_);
 }
 
 StepResult CudaExecutor::wait_unnamed() {
@@ -303,6 +340,7 @@ StepResult CudaExecutor::finish() {
   tokens_.clear();
   read_tokens(flight);
   draw_on_host(flight);
+  if (!flight.on_host.empty()) visible_at_ = now();
   const Seconds elapsed = visible_at_ - std::max(began_at, flight.launched_at);
   return {.elapsed = elapsed, .tokens = tokens_};
 }
@@ -336,7 +374,7 @@ void CudaExecutor::read_tokens(Flight& flight) {
     TokenHistory& history = histories_.of(seq, *request);
     --history.on_their_way;
     const std::int32_t token = token_[i];
-    KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
+    check_finite(token >= 0);
     if (decided_on_host(*request)) continue;
     history.tokens.push_back(token);
     tokens_.push_back({seq, seq, token, logprob_[i]});
@@ -351,16 +389,30 @@ bool CudaExecutor::decided_on_host(const Request& request) const {
 void CudaExecutor::draw_on_host(Flight& flight) {
   const int vocab = model_->shape().vocab;
   for (const HostDraw& draw : flight.on_host) {
+    if (config_.teacher == nullptr) {
+      choose_beams(draw);
+      continue;
+    }
     host_logits_.resize(static_cast<std::size_t>(draw.rows) * static_cast<std::size_t>(vocab));
     KVSTOW_CUDA(cudaMemcpy(host_logits_.data(),
                            flight.logits + std::int64_t{draw.first_draw} * vocab,
                            host_logits_.size() * sizeof(float), cudaMemcpyDeviceToHost));
-    if (config_.teacher != nullptr) {
-      config_.teacher->draw(*draw.group, host_logits_, vocab, histories_, tokens_);
-    } else {
-      draw_beams(*draw.group, host_logits_, vocab, histories_, tokens_);
-    }
+    config_.teacher->draw(*draw.group, host_logits_, vocab, histories_, tokens_);
   }
+}
+
+void CudaExecutor::choose_beams(const HostDraw& draw) {
+  const Candidates& from = candidates_;
+  const std::int64_t first = std::int64_t{draw.first_draw} * from.stride;
+  const BeamCandidates candidates{
+      .rows = one_history(*draw.group) ? 1 : draw.rows,
+      .count = std::min(draw.group->request->decoding.width, model_->shape().vocab),
+      .stride = from.stride,
+      .log_sum = from.log_sum.get() + draw.first_draw,
+      .token = from.token.get() + first,
+      .logit = from.logit.get() + first};
+  for (int row = 0; row < draw.rows; ++row) check_finite(!std::isnan(candidates.log_sum[row]));
+  draw_beams(*draw.group, candidates, histories_, tokens_);
 }
 
 }  // namespace kvstow

@@ -28,35 +28,34 @@ void draw_samples(const StepGroup& group, std::span<const float> logits, int voc
 void draw_group(const StepGroup& group, std::span<const float> logits, int vocab,
                 const SamplingConfig& sampling, std::uint64_t seed, TokenHistories& histories,
                 std::vector<TokenOut>& out) {
-  if (group.request->decoding.kind == DecodingKind::beam) {
-    draw_beams(group, logits, vocab, histories, out);
-  } else {
-    draw_samples(group, logits, vocab, sampling, seed, histories, out);
+  if (group.request->decoding.kind != DecodingKind::beam) {
+    return draw_samples(group, logits, vocab, sampling, seed, histories, out);
   }
+  if (one_history(group)) logits = logits.first(static_cast<std::size_t>(vocab));
+  draw_beams(group, HostCandidates(logits, vocab, group.sequences.size()).view(), histories, out);
 }
 
-void draw_beams(const StepGroup& group, std::span<const float> logits, int vocab,
-                TokenHistories& histories, std::vector<TokenOut>& out) {
+void draw_beams(const StepGroup& group, const BeamCandidates& candidates, TokenHistories& histories,
+                std::vector<TokenOut>& out) {
   const Request& request = *group.request;
-  std::vector<TokenHistory> before;
   std::vector<double> scores;
-  for (const SeqId seq : group.sequences) {
-    before.push_back(histories.of(seq, request));
-    scores.push_back(before.back().score);
-  }
-  // Until the first token is drawn all beams are one, whether or not they share slots.
-  const bool one = before.front().tokens.empty();
-  const std::vector<BeamChoice> chosen =
-      beam_step(one ? logits.first(static_cast<std::size_t>(vocab)) : logits, vocab, scores);
+  for (const SeqId seq : group.sequences) scores.push_back(histories.of(seq, request).score);
+  const std::vector<BeamChoice> chosen = beam_step(candidates, scores);
+  const auto parent_of = [&](std::size_t i) {
+    return group.sequences[static_cast<std::size_t>(chosen[i].parent)];
+  };
+  // Parents stay in place: what dead beams take over is still without this step's token.
   for (std::size_t i = 0; i < chosen.size(); ++i) {
-    const BeamChoice& choice = chosen[i];
+    const SeqId seq = group.sequences[i];
+    if (parent_of(i) == seq) continue;
+    histories.of(seq, request).tokens = histories.of(parent_of(i), request).tokens;
+  }
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
     const SeqId seq = group.sequences[i];
     TokenHistory& history = histories.of(seq, request);
-    history = before[static_cast<std::size_t>(choice.parent)];
-    history.tokens.push_back(choice.token);
-    history.score = choice.score;
-    out.push_back({seq, group.sequences[static_cast<std::size_t>(choice.parent)], choice.token,
-                   choice.logprob});
+    history.tokens.push_back(chosen[i].token);
+    history.score = chosen[i].score;
+    out.push_back({seq, parent_of(i), chosen[i].token, chosen[i].logprob});
   }
 }
 

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "core/engine/beam_step.h"
 #include "core/engine/sampling.h"
 #include "core/exec/rows/token_histories.h"
 #include "core/exec/step.h"
@@ -15,13 +16,19 @@ namespace kvstow {
   return group.first + group.count - group.request->prompt;
 }
 
+// Until the first token is drawn all sequences of a group are one, whether or not they share slots.
+[[nodiscard]] inline bool one_history(const StepGroup& group) {
+  return output_position(group) == Tokens(0);
+}
+
 // Draws a token for each sequence of the group and appends what was drawn. `logits` has one row of
 // `vocab` for each sequence, or a single row while they share a history.
 void draw_group(const StepGroup&, std::span<const float> logits, int vocab, const SamplingConfig&,
                 std::uint64_t seed, TokenHistories&, std::vector<TokenOut>& out);
 
-// One step of beam search: rearranges the group's histories too.
-void draw_beams(const StepGroup&, std::span<const float> logits, int vocab, TokenHistories&,
+// One step of beam search: rearranges the group's histories too. REQUIRES: one row of candidates
+// for each beam, or a single one for one_history.
+void draw_beams(const StepGroup&, const BeamCandidates&, TokenHistories&,
                 std::vector<TokenOut>& out);
 
 }  // namespace kvstow
