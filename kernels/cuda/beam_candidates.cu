@@ -13,6 +13,9 @@ namespace {
 
 using namespace sampling;
 
+// Two blocks of a multiprocessor: one reads while the other ranks.
+constexpr int kRowThreads = 512;
+
 struct CandidatesShared : Shared {
   std::uint64_t list[kMostCandidates];
   int best_pieces[kMaxPieces];
@@ -20,7 +23,7 @@ struct CandidatesShared : Shared {
   int listed;
 };
 
-class Candidates : public Pieces<float> {
+class Candidates : public Pieces<float, kRowThreads> {
  public:
   // A token's place in the order: unique, larger is better.
   using Key = std::uint64_t;
@@ -44,7 +47,7 @@ class Candidates : public Pieces<float> {
       list(least);
     }
     const int listed = own_.listed;
-    for (int i = thread(); i < listed; i += kThreads) {
+    for (int i = thread(); i < listed; i += kRowThreads) {
       const Key key = own_.list[i];
       int place = 0;
       for (int j = 0; j < listed; ++j) place += own_.list[j] > key;
@@ -65,7 +68,7 @@ class Candidates : public Pieces<float> {
     if (thread() == 0) own_.least = 0;
     __syncthreads();
     kept_ = ::min(count, pieces());
-    for (int piece = thread(); piece < pieces(); piece += kThreads) {
+    for (int piece = thread(); piece < pieces(); piece += kRowThreads) {
       const float top = own_.tops[piece];
       int place = 0;
       for (int p = 0; p < pieces(); ++p) {
@@ -129,7 +132,8 @@ class Candidates : public Pieces<float> {
   int kept_ = 0;
 };
 
-__global__ void __launch_bounds__(kThreads) beam_candidates_kernel(const BeamCandidatesArgs a) {
+__global__ void __launch_bounds__(kRowThreads, 2)
+    beam_candidates_kernel(const BeamCandidatesArgs a) {
   __shared__ CandidatesShared shared;
   ptx::let_next_kernel_start();
   ptx::wait_for_earlier_kernels();
@@ -161,7 +165,7 @@ void beam_candidates(const BeamCandidatesArgs& a, cudaStream_t stream, Dependent
   require(a.stride <= kMostCandidates, kName, "more than 1024 candidates");
   if (a.rows == 0) return;
   const LaunchShape shape{.grid = static_cast<unsigned>(a.rows),
-                          .block = kThreads,
+                          .block = kRowThreads,
                           .dependent = dependent == Dependent::yes};
   launch(kName, beam_candidates_kernel, shape, stream, a);
 }

@@ -7,8 +7,8 @@
 
 namespace kvstow::kernels::cuda::sampling {
 
-inline constexpr int kThreads = 1024;
-inline constexpr int kWarps = kThreads / 32;
+inline constexpr int kThreads = 1024;  // of a block that draws
+inline constexpr int kMostWarps = 32;
 inline constexpr int kMostTokens = 262144;
 inline constexpr int kVectors = 4;             // of 8 neighbouring tokens, in flight in each lane
 inline constexpr int kChunk = kVectors * 256;  // neighbouring tokens, a warp's work at a time
@@ -20,7 +20,7 @@ inline constexpr int kBins = 2048;
 inline constexpr float kLog2E = 1.4426950408889634f;
 
 struct Shared {
-  std::uint64_t warps[kWarps];
+  std::uint64_t warps[kMostWarps];
   std::uint64_t found;  // what a search hands to everyone
   std::uint64_t before;
   // In several passes.
@@ -29,8 +29,8 @@ struct Shared {
   // In one.
   std::uint32_t masses[kMaxPieces];
   float tops[kMaxPieces];  // their largest logits
-  float warp_tops[kWarps];
-  float warp_sums[kWarps];
+  float warp_tops[kMostWarps];
+  float warp_sums[kMostWarps];
 };
 
 // floor(fraction * whole), the fraction in 2^-64.
@@ -62,9 +62,11 @@ __device__ inline std::uint64_t warp_sum(std::uint64_t x) {
   return x;
 }
 
-template <class T>
+template <class T, int kBlockThreads>
 class SamplingBlock {
  public:
+  static constexpr int kWarps = kBlockThreads / 32;
+
   // The block's row of `logits`.
   __device__ SamplingBlock(const void* logits, std::int64_t stride, int vocab, Shared& s)
       : s_(s), logits_(static_cast<const T*>(logits) + blockIdx.x * stride), vocab_(vocab) {}

@@ -14,9 +14,11 @@ __device__ __forceinline__ std::uint32_t small_fixed(float log2) {
 }
 
 template <class T>
-class OnePass : public Pieces<T> {
+class OnePass : public Pieces<T, kThreads> {
+  using Row = Pieces<T, kThreads>;
+
  public:
-  using Pieces<T>::Pieces;
+  using Row::Row;
 
   struct Drawn {
     int token;      // -1 where a logit is not finite
@@ -59,7 +61,7 @@ class OnePass : public Pieces<T> {
   // For one warp: leaves in found the piece's first token up to which the masses reach `target`.
   __device__ void find_in_piece(int piece, float scale, std::uint32_t target) {
     float x[kPieceVectors][8];
-    typename Pieces<T>::Piece again;
+    typename Row::Piece again;
     again.load(*this, piece);
     again.to(*this, piece, x);
     const float most = s_.tops[piece];
@@ -85,16 +87,16 @@ class OnePass : public Pieces<T> {
     }
   }
 
-  using Pieces<T>::each;
-  using Pieces<T>::lane;
-  using Pieces<T>::logit;
-  using Pieces<T>::pieces;
-  using Pieces<T>::s_;
-  using Pieces<T>::search;
-  using Pieces<T>::sum_of_warps;
-  using Pieces<T>::token_of;
-  using Pieces<T>::walk;
-  using Pieces<T>::warp;
+  using Row::each;
+  using Row::lane;
+  using Row::logit;
+  using Row::pieces;
+  using Row::s_;
+  using Row::search;
+  using Row::sum_of_warps;
+  using Row::token_of;
+  using Row::walk;
+  using Row::warp;
 };
 
 }  // namespace kvstow::kernels::cuda::sampling

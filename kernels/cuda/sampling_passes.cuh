@@ -15,9 +15,12 @@ __device__ __forceinline__ std::uint32_t fixed(float log2) {
 }
 
 template <class T>
-class Sampler : public SamplingBlock<T> {
+class Sampler : public SamplingBlock<T, kThreads> {
+  using Block = SamplingBlock<T, kThreads>;
+
  public:
-  using SamplingBlock<T>::SamplingBlock;
+  using Block::Block;
+  using Block::kWarps;
 
   // visit(token, logit) for every token.
   template <class Visit>
@@ -202,15 +205,15 @@ class Sampler : public SamplingBlock<T> {
     return bin;
   }
 
-  using SamplingBlock<T>::block_max;
-  using SamplingBlock<T>::lane;
-  using SamplingBlock<T>::logits_;
-  using SamplingBlock<T>::s_;
-  using SamplingBlock<T>::search;
-  using SamplingBlock<T>::sum_of_warps;
-  using SamplingBlock<T>::to_float;
-  using SamplingBlock<T>::vocab_;
-  using SamplingBlock<T>::warp;
+  using Block::block_max;
+  using Block::lane;
+  using Block::logits_;
+  using Block::s_;
+  using Block::search;
+  using Block::sum_of_warps;
+  using Block::to_float;
+  using Block::vocab_;
+  using Block::warp;
 
   int chunks_ = (vocab_ + kChunk - 1) / kChunk;
 };

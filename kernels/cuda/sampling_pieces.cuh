@@ -9,10 +9,13 @@ namespace kvstow::kernels::cuda::sampling {
 
 inline constexpr float kNoToken = -3e38f;  // the logit of what is past the vocabulary
 
-template <class T>
-class Pieces : public SamplingBlock<T> {
+template <class T, int kBlockThreads>
+class Pieces : public SamplingBlock<T, kBlockThreads> {
+  using Block = SamplingBlock<T, kBlockThreads>;
+
  public:
-  using SamplingBlock<T>::SamplingBlock;
+  using Block::Block;
+  using Block::kWarps;
 
   // The normaliser at temperature 1: sum of exp(logit - largest).
   struct Normaliser {
@@ -125,12 +128,12 @@ class Pieces : public SamplingBlock<T> {
   }
 
  protected:
-  using SamplingBlock<T>::lane;
-  using SamplingBlock<T>::logit;
-  using SamplingBlock<T>::logits_;
-  using SamplingBlock<T>::s_;
-  using SamplingBlock<T>::vocab_;
-  using SamplingBlock<T>::warp;
+  using Block::lane;
+  using Block::logit;
+  using Block::logits_;
+  using Block::s_;
+  using Block::vocab_;
+  using Block::warp;
 };
 
 }  // namespace kvstow::kernels::cuda::sampling
