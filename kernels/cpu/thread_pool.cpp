@@ -71,10 +71,12 @@ void ThreadPool::take_tasks(std::uint64_t epoch) {
 
 void ThreadPool::work() {
   std::uint64_t seen = 0;
-  while (!stop_.load(std::memory_order_relaxed)) {
+  for (;;) {
     take_tasks(seen >> kEpochShift);
     // What is left in the word when nothing can be claimed changes only with the next run.
     const std::uint64_t now = ticket_.load(std::memory_order_acquire);
+    // Behind the word: the last change of it says to stop, and there is no other to wait for.
+    if (stop_.load(std::memory_order_relaxed)) return;
     seen = (now & kRemainingMask) != 0 ? now : await_change(ticket_, now);
   }
 }

@@ -30,5 +30,16 @@ TEST(ThreadPool, WakesThreadsThatHaveGoneToSleep) {
   EXPECT_EQ(total, 30);
 }
 
+// A thread that had looked whether to stop just before it was told to waited for ever: once in some
+// thousand pools.
+TEST(ThreadPool, EndsHoweverEarlyItIsToldTo) {
+  std::atomic<int> total{0};
+  for (int i = 0; i < 5000; ++i) {
+    ThreadPool threads(3);
+    if (i % 2 == 1) threads.run(3, [&](std::int64_t) { ++total; });
+  }
+  EXPECT_EQ(total, 3 * 2500);
+}
+
 }  // namespace
 }  // namespace kvstow::kernels::cpu
