@@ -170,7 +170,7 @@ DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const Kv
                                int blocks) {
   const int most = device_blocks();
   const int multiprocessors = blocks < 1 ? 1 : (blocks < most ? blocks : most);
-  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, {{}, max_length > 4096}, 0};
+  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, {{}, max_length}, 0};
   const int tiles = decode_tiling(heads, layout.kv_heads).tiles;
   const int asked = multiprocessors * blocks_per_multiprocessor(layout.head_dim);
   for (const int cluster : kClusters) {

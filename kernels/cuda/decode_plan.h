@@ -174,7 +174,7 @@ struct DecodeTiling {
 // How many blocks of a body run at once in clusters of 1, 2, 3 or 8; 0 where there are no clusters.
 struct DecodeRoom {
   std::int32_t blocks[kMaxTeam + 1];
-  bool long_rows;  // of more than 4096 tokens may come
+  std::int32_t longest;  // row that may come
 };
 inline constexpr int kClusters[] = {1, 2, 3, 8};
 
@@ -184,19 +184,35 @@ struct DecodeGrid {
   std::int32_t blocks;
 };
 
-// Clusters of more than two blocks only where they leave room: where they would fill the device
-// they do not all fit, and the next launch's blocks start late. Long rows take teams that leave no
-// multiprocessor with two blocks while others have one: blocks then drift apart and no longer read
-// neighbouring heads at the same time.
+// Clusters of more than two blocks only where all items' run at once: where clusters of eight would
+// fill the device they do not all fit, and the next launch's blocks start late. Long rows take
+// teams that leave no multiprocessor with two blocks while others have one: blocks then drift apart
+// and no longer read neighbouring heads at the same time. Rows of four leaves gain nothing from a
+// third block.
+//
+// A grid of teams that has less than one block for each multiprocessor is filled up with blocks
+// that have nothing to do: otherwise two blocks of one launch share a multiprocessor wherever the
+// launch before has left both places, and all wait for those. (Few clusters of eight with long rows
+// are better off without.) For the same reason rows of eight leaves take half as many teams of
+// eight where teams of four will do.
 [[nodiscard]] constexpr DecodeGrid decode_grid(const DecodeRoom& room, std::int32_t items) {
   const std::int32_t half = room.blocks[1] / 2;
-  const std::int32_t least = room.long_rows ? half : room.blocks[8];
+  const bool long_rows = room.longest > 4096;
+  const bool eights = long_rows ? items * 8 <= half : items * 4 <= room.blocks[8];
+  const bool most_leaves = leaves_of(room.longest) == kMaxLeaves;
+  const bool threes = long_rows ? items * 3 <= half : most_leaves && items * 3 <= room.blocks[3];
   std::int32_t cluster = 1;
   if (room.blocks[2] > 0) cluster = 2;
-  if (room.blocks[3] > 0 && room.long_rows && items * 3 <= half) cluster = 3;
-  if (room.blocks[8] > 0 && items * 4 <= least) cluster = 8;
-  const std::int32_t clusters = room.blocks[cluster] / cluster;
-  return {cluster, (items < clusters ? items : clusters) * cluster};
+  if (room.blocks[3] > 0 && threes) cluster = 3;
+  if (room.blocks[8] > 0 && eights) cluster = 8;
+  const std::int32_t most = room.blocks[cluster] / cluster;
+  std::int32_t clusters = items < most ? items : most;
+  const std::int32_t alone = half / cluster < most ? half / cluster : most;
+  const bool few =
+      clusters < alone && clusters * cluster * 4 > half && !(long_rows && cluster == 8);
+  const bool fours = cluster == 8 && most_leaves && !long_rows && items <= alone * 2;
+  if (cluster > 1 && (few || fours)) clusters = alone;
+  return {cluster, clusters * cluster};
 }
 
 // The plan of one decode step in its workspace, shared by all layers: each block's parts, block b's

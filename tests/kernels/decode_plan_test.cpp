@@ -136,14 +136,14 @@ TEST(DecodePlan, DealsEvenly) {
 // the largest teams.
 TEST(DecodePlan, EveryGridHasBlocksAndRoomForItsPlan) {
   std::vector<DecodeRoom> rooms;
-  for (const bool long_rows : {false, true}) {
-    rooms.push_back({{0, 264, 264, 237, 0, 0, 0, 0, 240}, long_rows});  // one H200, head_dim <= 128
-    rooms.push_back({{0, 132, 132, 114, 0, 0, 0, 0, 104}, long_rows});
-    rooms.push_back({{0, 264}, long_rows});  // no clusters
+  for (const int longest : {100, 512, 2048, 8192}) {
+    rooms.push_back({{0, 264, 264, 237, 0, 0, 0, 0, 240}, longest});  // one H200, head_dim <= 128
+    rooms.push_back({{0, 132, 132, 114, 0, 0, 0, 0, 104}, longest});
+    rooms.push_back({{0, 264}, longest});  // no clusters
     for (int blocks = 1; blocks < 40; ++blocks) {
       rooms.push_back(
-          {{0, blocks, blocks / 2 * 2, blocks / 3 * 3, 0, 0, 0, 0, blocks / 8 * 8}, long_rows});
-      rooms.push_back({{0, blocks}, long_rows});
+          {{0, blocks, blocks / 2 * 2, blocks / 3 * 3, 0, 0, 0, 0, blocks / 8 * 8}, longest});
+      rooms.push_back({{0, blocks}, longest});
     }
   }
   for (const DecodeRoom& room : rooms) {
@@ -163,6 +163,30 @@ TEST(DecodePlan, EveryGridHasBlocksAndRoomForItsPlan) {
       }
     }
   }
+}
+
+// On one H200: the largest team that all items can have at once, and no multiprocessor without a
+// block where a launch has few of them.
+TEST(DecodePlan, GridsOfOneDevice) {
+  const auto grid = [](int longest, int items) {
+    return decode_grid({{0, 264, 264, 237, 0, 0, 0, 0, 240}, longest}, items);
+  };
+  const auto expect = [](const DecodeGrid& g, int cluster, int blocks) {
+    EXPECT_EQ(g.cluster, cluster);
+    EXPECT_EQ(g.blocks, blocks);
+  };
+  expect(grid(2048, 8), 8, 128);  // 64 would do
+  expect(grid(2048, 40), 8, 240);
+  expect(grid(2048, 64), 3, 192);
+  expect(grid(2048, 100), 2, 200);
+  expect(grid(1024, 64), 2, 132);  // four leaves a row
+  expect(grid(8192, 8), 8, 64);
+  expect(grid(8192, 32), 3, 132);
+  expect(grid(8192, 64), 2, 132);
+  expect(grid(8192, 2000), 2, 264);
+  expect(grid(1024, 32), 8, 240);
+  expect(grid(2048, 32), 8, 128);                   // teams of four
+  expect(decode_grid({{0, 264}, 128}, 40), 1, 40);  // rows of one leaf are planned without clusters
 }
 
 // A team takes less time where one block would have to do more than its share, and only there.
