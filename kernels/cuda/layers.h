@@ -19,6 +19,11 @@ void norm(const NormArgs&, cudaStream_t stream, Dependent dependent = Dependent:
 void add_norm(const NormArgs&, void* residual, cudaStream_t stream,
               Dependent dependent = Dependent::no);
 
+// Likewise with the sum, in order, of a thin product's parts (f32 [kThinParts, rows, width],
+// thin_product.h) instead of x, which is not read; one segment of at most 8192.
+void join_norm(const NormArgs&, const float* parts, void* residual, cudaStream_t stream,
+               Dependent dependent = Dependent::no);
+
 void activation(const ActivationArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
 
 // The first launch of a step.

@@ -1,6 +1,7 @@
 #include "kernels/cuda/elements_f32.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/layers.h"
+#include "kernels/cuda/thin_product.h"
 
 namespace kvstow::kernels::cuda {
 namespace {
@@ -18,10 +19,17 @@ __device__ float block_sum(float x, float* parts) {
   return sum;
 }
 
+// What a vector is the norm of, where it is not x: the residual plus that, which takes its place.
+struct Added {
+  void* residual = nullptr;
+  const float* parts = nullptr;  // [kParts, rows, width] instead of x
+};
+
 // One block per vector; thread t holds its 16-byte vectors t, t + blockDim, ...
-template <class T, int kVectors>
-__global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* residual) {
-  __shared__ float parts[2][32];
+template <class T, int kVectors, int kParts>
+__global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, const Added added) {
+  __shared__ float sums[2][32];
+  T* residual = static_cast<T*>(added.residual);
   ptx::let_next_kernel_start();
   const std::int64_t row = blockIdx.x / a.segments;
   const bool centred = a.kind == NormKind::layer_norm;
@@ -43,7 +51,20 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
   for (int v = 0; v < kVectors; ++v) {
     const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
     if (at >= a.width) continue;
-    load8(from + at, x[v]);
+    if constexpr (kParts > 0) {
+      float part[kParts][8];
+#pragma unroll
+      for (int p = 0; p < kParts; ++p) {
+        load8(added.parts + (std::int64_t{p} * a.rows + row) * a.width + at, part[p]);
+      }
+#pragma unroll
+      for (int p = 0; p < kParts; ++p) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) x[v][i] += part[p][i];
+      }
+    } else {
+      load8(from + at, x[v]);
+    }
     if (residual) {
       T* r = residual + row * a.x_stride + begin + at;
       float before[8];
@@ -58,7 +79,7 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
     for (int i = 0; i < 8; ++i) sum += x[v][i];
   }
   const auto width = static_cast<float>(a.width);
-  const float mean = centred ? block_sum(sum, parts[0]) / width : 0.0f;
+  const float mean = centred ? block_sum(sum, sums[0]) / width : 0.0f;
   float square = 0;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
@@ -69,7 +90,7 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
       square = fmaf(d, d, square);
     }
   }
-  const float factor = 1.0f / sqrtf(block_sum(square, parts[1]) / width + a.epsilon);
+  const float factor = 1.0f / sqrtf(block_sum(square, sums[1]) / width + a.epsilon);
   T* to = static_cast<T*>(a.y) + row * a.y_stride + begin;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
@@ -85,9 +106,8 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, T* 
   }
 }
 
-}  // namespace
-
-void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent dependent) {
+template <int kParts>
+void launch_norm(const NormArgs& a, const Added& added, cudaStream_t stream, Dependent dependent) {
   constexpr const char* kName = "norm";
   require(a.width % 8 == 0 && a.x_stride % 8 == 0 && a.y_stride % 8 == 0, kName,
           "width or a stride is not a multiple of 8 elements");
@@ -100,9 +120,25 @@ void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent 
                           .block = static_cast<unsigned>(threads),
                           .dependent = dependent == Dependent::yes};
   with_any_dtype(a.dtype, kName, [&]<class T>() {
-    launch(kName, two ? norm_kernel<T, 2> : norm_kernel<T, 1>, shape, stream, a,
-           static_cast<T*>(residual));
+    if constexpr (kParts > 0) {
+      require(!two, kName, "parts of more than 8192 columns");
+      launch(kName, norm_kernel<T, 1, kParts>, shape, stream, a, added);
+    } else {
+      launch(kName, two ? norm_kernel<T, 2, 0> : norm_kernel<T, 1, 0>, shape, stream, a, added);
+    }
   });
+}
+
+}  // namespace
+
+void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent dependent) {
+  launch_norm<0>(a, {.residual = residual}, stream, dependent);
+}
+
+void join_norm(const NormArgs& a, const float* parts, void* residual, cudaStream_t stream,
+               Dependent dependent) {
+  require(a.segments == 1, "norm", "parts of several segments");
+  launch_norm<kThinParts>(a, {.residual = residual, .parts = parts}, stream, dependent);
 }
 
 void norm(const NormArgs& a, cudaStream_t stream, Dependent dependent) {

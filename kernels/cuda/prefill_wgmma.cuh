@@ -357,12 +357,12 @@ void launch_prefill_wgmma_by(const PrefillAttentionArgs<Map>& a, int rows, cudaS
       a.q, a.dtype,
       {{kDim, static_cast<std::uint64_t>(a.heads), static_cast<std::uint64_t>(rows), 1},
        {kDim * 2, row_bytes, row_bytes * static_cast<std::uint64_t>(rows)},
-       Tile::kRows});
+       {1, Tile::kRows, 1}});
   const CUtensorMap cache =
       make_tensor_map(static_cast<const T*>(a.pool.data) + layout.part_offset(a.layer, 0), a.dtype,
                       {{kDim, static_cast<std::uint64_t>(layout.kv_heads), slots, 2},
                        {kDim * 2, slot_bytes, slot_bytes * slots},
-                       WgmmaLoader<T, kDim, Map, kBoxes>::kBoxTokens});
+                       {1, WgmmaLoader<T, kDim, Map, kBoxes>::kBoxTokens, 1}});
   const int tiles = rows / Tile::kRows + a.sequences;
   launch("prefill_attention", prefill_wgmma_kernel<T, kDim, Map, kBoxes>,
          {.grid = dim3(static_cast<unsigned>(::min(device_blocks(), tiles * a.heads))),

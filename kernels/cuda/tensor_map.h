@@ -13,12 +13,12 @@
 namespace kvstow::kernels::cuda {
 
 // An array of 16-bit elements, dimension 0 contiguous, read in boxes of 64 elements of it (which
-// land in shared memory as rows of 128 bytes, swizzled as kernels/cuda/wgmma.cuh says) by `rows` of
-// dimension 2. What lies beyond an extent reads as zero.
+// land in shared memory as rows of 128 bytes, swizzled as kernels/cuda/wgmma.cuh says) by `box` of
+// the others. What lies beyond an extent reads as zero.
 struct TensorMapShape {
   std::array<std::uint64_t, 4> extent;
   std::array<std::uint64_t, 3> stride_bytes;  // of dimensions 1-3, multiples of 16
-  std::uint32_t rows;
+  std::array<std::uint32_t, 3> box;           // of dimensions 1-3
 };
 
 inline CUtensorMap make_tensor_map(const void* data, DType dtype, const TensorMapShape& shape) {
@@ -34,7 +34,7 @@ inline CUtensorMap make_tensor_map(const void* data, DType dtype, const TensorMa
     }
     return reinterpret_cast<Encode>(function);
   }();
-  const std::array<std::uint32_t, 4> box{64, 1, shape.rows, 1};
+  const std::array<std::uint32_t, 4> box{64, shape.box[0], shape.box[1], shape.box[2]};
   const std::array<std::uint32_t, 4> step{1, 1, 1, 1};
   CUtensorMap map;
   const CUresult status = encode(

@@ -79,12 +79,21 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
 }
 
 #define KVSTOW_4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define KVSTOW_8(d, i) KVSTOW_4(d, i), KVSTOW_4(d, i + 4)
 #define KVSTOW_16(d, i) KVSTOW_4(d, i), KVSTOW_4(d, i + 4), KVSTOW_4(d, i + 8), KVSTOW_4(d, i + 12)
 #define KVSTOW_32(d) KVSTOW_16(d, 0), KVSTOW_16(d, 16)
+#define KVSTOW_48(d) KVSTOW_32(d), KVSTOW_16(d, 32)
 #define KVSTOW_64(d) KVSTOW_16(d, 0), KVSTOW_16(d, 16), KVSTOW_16(d, 32), KVSTOW_16(d, 48)
+#define KVSTOW_LIST_4 "{%0,%1,%2,%3}"
+#define KVSTOW_LIST_8 "{%0,%1,%2,%3,%4,%5,%6,%7}"
+#define KVSTOW_LIST_16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
 #define KVSTOW_LIST_32                                                              \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21," \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}"
+#define KVSTOW_LIST_48                                                               \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,"  \
+  "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41," \
+  "%42,%43,%44,%45,%46,%47}"
 #define KVSTOW_LIST_64                                                                   \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,"      \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42," \
@@ -96,31 +105,33 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
   "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " " list ", " operands \
   ", p, 1, 1, " flags ";\n}"
 
-// d = a b^T, plus d where `add`: a 64 x 16, b kN x 16 (128 or 64), d the first kN / 2 registers.
-// Register 4 n + 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + c.
+#define KVSTOW_PRODUCT(n, list, registers, operands, add)              \
+  if constexpr (kN == n && __is_same(T, __half)) {                     \
+    asm volatile(KVSTOW_WGMMA(#n, "f16", list, operands, add, "0, 0")  \
+                 : registers                                           \
+                 : "l"(a), "l"(b), "r"(plus));                         \
+  } else if constexpr (kN == n) {                                      \
+    asm volatile(KVSTOW_WGMMA(#n, "bf16", list, operands, add, "0, 0") \
+                 : registers                                           \
+                 : "l"(a), "l"(b), "r"(plus));                         \
+  }
+
+// d = a b^T, plus d where `add`: a 64 x 16, b kN x 16 (8, 16, 32, 64, 96 or 128), d the first
+// kN / 2 registers. Register 4 n + 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column
+// 8 n + l % 4 * 2 + c.
 template <class T, int kN, int kCount>
 __device__ __forceinline__ void product(float (&d)[kCount], std::uint64_t a, std::uint64_t b,
                                         bool add) {
-  static_assert((kN == 128 || kN == 64) && kN <= 2 * kCount);
+  static_assert((kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 96 || kN == 128) &&
+                kN <= 2 * kCount);
 #if __CUDA_ARCH_FEAT_SM90_ALL
   const int plus = add;
-  if constexpr (kN == 128 && __is_same(T, __half)) {
-    asm volatile(KVSTOW_WGMMA("128", "f16", KVSTOW_LIST_64, "%64, %65", "%66", "0, 0")
-                 : KVSTOW_64(d)
-                 : "l"(a), "l"(b), "r"(plus));
-  } else if constexpr (kN == 128) {
-    asm volatile(KVSTOW_WGMMA("128", "bf16", KVSTOW_LIST_64, "%64, %65", "%66", "0, 0")
-                 : KVSTOW_64(d)
-                 : "l"(a), "l"(b), "r"(plus));
-  } else if constexpr (__is_same(T, __half)) {
-    asm volatile(KVSTOW_WGMMA("64", "f16", KVSTOW_LIST_32, "%32, %33", "%34", "0, 0")
-                 : KVSTOW_32(d)
-                 : "l"(a), "l"(b), "r"(plus));
-  } else {
-    asm volatile(KVSTOW_WGMMA("64", "bf16", KVSTOW_LIST_32, "%32, %33", "%34", "0, 0")
-                 : KVSTOW_32(d)
-                 : "l"(a), "l"(b), "r"(plus));
-  }
+  KVSTOW_PRODUCT(8, KVSTOW_LIST_4, KVSTOW_4(d, 0), "%4, %5", "%6")
+  KVSTOW_PRODUCT(16, KVSTOW_LIST_8, KVSTOW_8(d, 0), "%8, %9", "%10")
+  KVSTOW_PRODUCT(32, KVSTOW_LIST_16, KVSTOW_16(d, 0), "%16, %17", "%18")
+  KVSTOW_PRODUCT(64, KVSTOW_LIST_32, KVSTOW_32(d), "%32, %33", "%34")
+  KVSTOW_PRODUCT(96, KVSTOW_LIST_48, KVSTOW_48(d), "%48, %49", "%50")
+  KVSTOW_PRODUCT(128, KVSTOW_LIST_64, KVSTOW_64(d), "%64, %65", "%66")
 #endif
 }
 
@@ -154,11 +165,18 @@ __device__ __forceinline__ void product(float (&d)[kCount], std::uint32_t a0, st
 }
 
 #undef KVSTOW_4
+#undef KVSTOW_8
 #undef KVSTOW_16
 #undef KVSTOW_32
+#undef KVSTOW_48
 #undef KVSTOW_64
+#undef KVSTOW_LIST_4
+#undef KVSTOW_LIST_8
+#undef KVSTOW_LIST_16
 #undef KVSTOW_LIST_32
+#undef KVSTOW_LIST_48
 #undef KVSTOW_LIST_64
+#undef KVSTOW_PRODUCT
 #undef KVSTOW_WGMMA
 
 }  // namespace kvstow::kernels::cuda::wgmma

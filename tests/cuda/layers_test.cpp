@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cuda/thin_product.h"
 #include "kernels/reference/reference.h"
 #include "tests/cuda/device_case.h"
 #include "tests/cuda/typed_floats.h"
@@ -87,6 +88,32 @@ TEST_P(LayersOnGpu, AddNormAddsRoundsAndNormalises) {
     EXPECT_EQ(dr.host(), sum);
     expect_rounded(y.host(), want, dtype, 20, "add_norm");
   }
+}
+
+TEST_P(LayersOnGpu, JoinNormAddsThePartsInOrder) {
+  const NormShape s{NormKind::rms_norm, 5, 1, 1024};
+  const std::size_t count = std::size_t{5} * 1024;
+  std::vector<float> parts(kThinParts * count);
+  for (float& part : parts) part = static_cast<float>(2 * random.uniform() - 1);
+  const TypedFloats r = random_typed(count, dtype, random);
+  const TypedFloats w = random_typed(1024, dtype, random);
+  std::vector<std::uint16_t> sum(count);
+  std::vector<float> rounded(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    float x = 0;
+    for (std::size_t p = 0; p < kThinParts; ++p) x += parts[p * count + i];
+    sum[i] = testing::to_bits(r.floats[i] + x, dtype);
+    rounded[i] = testing::to_float(sum[i], dtype);
+  }
+  std::vector<float> want(count);
+  reference::norm(norm_args(s, rounded.data(), w.floats.data(), nullptr, want.data(), DType::f32));
+  const DeviceArray<std::uint16_t> dr(r.bits), dw(w.bits);
+  const DeviceArray<float> dp(parts);
+  DeviceArray<std::uint16_t> y(count);
+  y.fill_bytes(0xff);
+  join_norm(norm_args(s, nullptr, dw.get(), nullptr, y.get(), dtype), dp.get(), dr.get(), nullptr);
+  EXPECT_EQ(dr.host(), sum);
+  expect_rounded(y.host(), want, dtype, 20, "join_norm");
 }
 
 TEST_P(LayersOnGpu, ARowsBitsDoNotDependOnTheOthers) {

@@ -179,21 +179,23 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   KVSTOW_CUDA(cudaDeviceSynchronize());
 }
 
-void CudaTransformer::norm(const Norm& n, int rows, const void* x, void* y, cudaStream_t stream) {
-  kernels::cuda::norm(
-      {.kind = shape_.layer_norm ? kernels::NormKind::layer_norm : kernels::NormKind::rms_norm,
-       .rows = rows,
-       .segments = 1,
-       .width = shape_.hidden,
-       .x = x,
-       .x_stride = shape_.hidden,
-       .weight = n.weight.get(),
-       .bias = n.bias.get(),
-       .y = y,
-       .y_stride = shape_.hidden,
-       .epsilon = shape_.norm_epsilon,
-       .dtype = dtype_},
-      stream, Dependent::yes);
+void CudaTransformer::norm(const Norm& n, int rows, void* x, const float* parts, void* y,
+                           cudaStream_t stream, Dependent dependent) {
+  const kernels::NormArgs args{
+      .kind = shape_.layer_norm ? kernels::NormKind::layer_norm : kernels::NormKind::rms_norm,
+      .rows = rows,
+      .segments = 1,
+      .width = shape_.hidden,
+      .x = x,
+      .x_stride = shape_.hidden,
+      .weight = n.weight.get(),
+      .bias = n.bias.get(),
+      .y = y,
+      .y_stride = shape_.hidden,
+      .epsilon = shape_.norm_epsilon,
+      .dtype = dtype_};
+  parts != nullptr ? kernels::cuda::join_norm(args, parts, x, stream, dependent)
+                   : kernels::cuda::norm(args, stream, dependent);
 }
 
 template <class Map>
@@ -279,37 +281,45 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
               layer, work, stream);
   }
   enter(work.marks_, LaunchClass::linear, stream);
-  linear_.run(own.o, LinearUse::add, rows.rows, work.attended_.get(), shape_.q_width(),
-              work.hidden_.get(), shape_.hidden, stream);
+  work.parts_ = linear_.run(own.o, LinearUse::add_join, rows.rows, work.attended_.get(),
+                            shape_.q_width(), work.hidden_.get(), shape_.hidden, stream);
 }
 
-void CudaTransformer::mlp_block(const Layer& layer, int rows, Workspace& work,
+// cuBLASLt does not let the next launch start early; one that may is 0.4 us later than one that may
+// not.
+void CudaTransformer::activation(int rows, Workspace& work, cudaStream_t stream) {
+  kernels::cuda::activation({.kind = kernels::ActivationKind::silu_mul,
+                             .rows = rows,
+                             .width = shape_.ffn,
+                             .x = work.mlp_.get(),
+                             .x_stride = up_width(shape_),
+                             .y = work.activated_.get(),
+                             .y_stride = shape_.ffn,
+                             .dtype = dtype_},
+                            stream);
+}
+
+void CudaTransformer::mlp_block(const Layer& layer, int rows, LinearUse add, Workspace& work,
                                 cudaStream_t stream) {
   const void* activated = work.mlp_.get();
   enter(work.marks_, LaunchClass::linear, stream);
-  if (shape_.gated) {
+  if (shape_.gated && linear_.fuses_silu(layer.up, rows, shape_.hidden, shape_.ffn)) {
+    linear_.run(layer.up, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
+                work.activated_.get(), shape_.ffn, stream);
+    activated = work.activated_.get();
+  } else if (shape_.gated) {
     linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), up_width(shape_), stream);
     enter(work.marks_, LaunchClass::activation, stream);
-    // cuBLASLt does not let the next launch start early; one that may is 0.4 us later than one that
-    // may not.
-    kernels::cuda::activation({.kind = kernels::ActivationKind::silu_mul,
-                               .rows = rows,
-                               .width = shape_.ffn,
-                               .x = work.mlp_.get(),
-                               .x_stride = up_width(shape_),
-                               .y = work.activated_.get(),
-                               .y_stride = shape_.ffn,
-                               .dtype = dtype_},
-                              stream);
+    activation(rows, work, stream);
     activated = work.activated_.get();
     enter(work.marks_, LaunchClass::linear, stream);
   } else {
     linear_.run(layer.up, LinearUse::store_relu, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), shape_.ffn, stream);
   }
-  linear_.run(layer.down, LinearUse::add, rows, activated, shape_.ffn, work.hidden_.get(),
-              shape_.hidden, stream);
+  work.parts_ = linear_.run(layer.down, add, rows, activated, shape_.ffn, work.hidden_.get(),
+                            shape_.hidden, stream);
 }
 
 void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepBegin& begin,
@@ -336,24 +346,32 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
     kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_map, rows.decode_length,
                                          rows.decodes, work.decode_workspace_.get(), stream);
   }
+  // The last sum that a product leaves in parts is joined by the final norm, if that is of all
+  // rows.
+  const bool joins = rows.logits == nullptr && rows.draws == rows.rows;
+  work.parts_ = nullptr;
   for (int i = 0; i < shape_.layers; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
     enter(work.marks_, LaunchClass::norm, stream);
-    norm(layer.attention_norm, rows.rows, x, work.normed_.get(), stream);
+    // Decode attention reads the plan before it waits: what launches it may start early, the first
+    // norm not.
+    norm(layer.attention_norm, rows.rows, x, work.parts_, work.normed_.get(), stream,
+         i == 0 ? Dependent::no : Dependent::yes);
     attention_block(rows, pool, i, work, stream);
     enter(work.marks_, LaunchClass::norm, stream);
-    norm(layer.mlp_norm, rows.rows, x, work.normed_.get(), stream);
-    mlp_block(layer, rows.rows, work, stream);
+    norm(layer.mlp_norm, rows.rows, x, work.parts_, work.normed_.get(), stream);
+    mlp_block(layer, rows.rows,
+              joins || i + 1 < shape_.layers ? LinearUse::add_join : LinearUse::add, work, stream);
   }
   if (rows.draws == 0) return;
-  const void* last = x;
+  void* last = x;
   if (rows.logits != nullptr) {
     enter(work.marks_, LaunchClass::embedding, stream);
     gather_rows(x, rows.logits, rows.draws, shape_.hidden, dtype_, work.last_.get(), stream);
     last = work.last_.get();
   }
   enter(work.marks_, LaunchClass::norm, stream);
-  norm(final_norm_, rows.draws, last, work.last_.get(), stream);
+  norm(final_norm_, rows.draws, last, work.parts_, work.last_.get(), stream);
   enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(lm_head_, LinearUse::logits, rows.draws, work.last_.get(), shape_.hidden,
               work.logits_.get(), shape_.vocab, stream);
@@ -362,11 +380,14 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
 void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
   // Each product is followed by a norm, as two of a layer's four are: what it leaves to the next
   // launch (a sum of split parts) is counted, and what that hides is not.
-  const auto after = [&](cudaStream_t on) {
-    norm(final_norm_, rows, work.hidden_.get(), work.normed_.get(), on);
+  const LinearRunner::After after = [&](const float* parts, cudaStream_t on) {
+    norm(final_norm_, rows, work.hidden_.get(), parts, work.normed_.get(), on);
   };
-  const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, const void* x, void* y,
-                        int width) {
+  const LinearRunner::After activate = [&](const float* parts, cudaStream_t on) {
+    activation(rows, work, on);
+    after(parts, on);
+  };
+  const auto layers = [&](OwnedLinear Layer::*member) {
     std::vector<const Linear*> linears;
     std::int64_t bytes = 0;
     for (const Layer& layer : layers_) {
@@ -375,16 +396,30 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
       bytes +=
           (layer.*member).weights.elements() * static_cast<std::int64_t>(kernels::size_of(dtype_));
     }
-    linear_.tune(linears, use, rows, x, linears.front()->in, y, width, after, stream);
+    return linears;
   };
   // The numbers are what the workspace happens to hold; all candidates meet the same ones.
-  tune(&Layer::qkv, LinearUse::store, work.normed_.get(), work.qkv_.get(),
+  const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, LinearUse thin_use,
+                        const void* x, void* y, int width) {
+    const auto linears = layers(member);
+    const int in = linears.front()->in;
+    const double best = linear_.tune(linears, use, rows, x, in, y, width, after, stream);
+    linear_.tune_thin(linears, thin_use, rows, x, in, y, width, after, best, stream);
+  };
+  tune(&Layer::qkv, LinearUse::store, LinearUse::store, work.normed_.get(), work.qkv_.get(),
        shape_.q_width() + 2 * shape_.kv_width());
-  tune(&Layer::o, LinearUse::add, work.attended_.get(), work.hidden_.get(), shape_.hidden);
-  tune(&Layer::up, shape_.gated ? LinearUse::store : LinearUse::store_relu, work.normed_.get(),
-       work.mlp_.get(), up_width(shape_));
-  tune(&Layer::down, LinearUse::add, shape_.gated ? work.activated_.get() : work.mlp_.get(),
-       work.hidden_.get(), shape_.hidden);
+  tune(&Layer::o, LinearUse::add, LinearUse::add_join, work.attended_.get(), work.hidden_.get(),
+       shape_.hidden);
+  tune(&Layer::down, LinearUse::add, LinearUse::add_join,
+       shape_.gated ? work.activated_.get() : work.mlp_.get(), work.hidden_.get(), shape_.hidden);
+  const auto ups = layers(&Layer::up);
+  const double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu,
+                                   rows, work.normed_.get(), shape_.hidden, work.mlp_.get(),
+                                   up_width(shape_), shape_.gated ? activate : after, stream);
+  if (shape_.gated) {
+    linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
+                      work.activated_.get(), shape_.ffn, after, best, stream);
+  }
   linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.last_.get(),
                shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
 }

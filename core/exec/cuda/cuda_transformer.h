@@ -42,6 +42,7 @@ class CudaTransformer {
     int rows_;
     int draws_;
     LaunchMarks* marks_ = nullptr;
+    const float* parts_ = nullptr;  // of a product, that the next norm adds to hidden_
     DeviceTensor hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
     DeviceBuffer<float> logits_;
     kernels::cuda::DecodeSchedule schedule_;
@@ -74,13 +75,16 @@ class CudaTransformer {
   };
   struct Loader;
 
-  void norm(const Norm&, int rows, const void* x, void* y, cudaStream_t);
+  // `parts` are added to x first.
+  void norm(const Norm&, int rows, void* x, const float* parts, void* y, cudaStream_t,
+            kernels::cuda::Dependent = kernels::cuda::Dependent::yes);
   template <class Map>
   void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, Workspace&,
                  cudaStream_t);
   void attention_block(const DeviceRows&, const kernels::KvPool&, int layer, Workspace&,
                        cudaStream_t);
-  void mlp_block(const Layer&, int rows, Workspace&, cudaStream_t);
+  void activation(int rows, Workspace&, cudaStream_t);
+  void mlp_block(const Layer&, int rows, LinearUse add, Workspace&, cudaStream_t);
 
   Transformer shape_;
   kernels::DType dtype_;

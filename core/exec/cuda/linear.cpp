@@ -13,6 +13,7 @@
 namespace kvstow {
 
 using kernels::DType;
+using kernels::cuda::ThinUse;
 
 namespace {
 
@@ -25,6 +26,25 @@ void check(cublasStatus_t status, const char* call, const std::string& shape = "
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw kernels::cuda::CudaError(std::string(call) + (shape.empty() ? "" : " [" + shape + "]") +
                                  ": " + cublasLtGetStatusString(status));
+}
+
+// Of what `launch` captures. As a graph: launched one by one, small products wait for the host.
+double fastest_pass(cudaStream_t stream, const std::function<void(cudaStream_t)>& launch) {
+  const Graph pass(stream, launch);
+  Event begin;
+  Event end;
+  double best = 0;
+  pass.launch(stream);
+  for (double spent = 0; spent < kTuningSeconds;) {
+    KVSTOW_CUDA(cudaEventRecord(begin, stream));
+    pass.launch(stream);
+    KVSTOW_CUDA(cudaEventRecord(end, stream));
+    KVSTOW_CUDA(cudaEventSynchronize(end));
+    const double time = seconds_between(begin, end);
+    spent += time;
+    if (best == 0 || time < best) best = time;
+  }
+  return best;
 }
 
 cudaDataType_t type_of(DType dtype) {
@@ -58,7 +78,10 @@ struct LinearRunner::Plan {
 };
 
 LinearRunner::LinearRunner(DType dtype, LinearMode mode)
-    : dtype_(dtype), mode_(mode), workspace_(kWorkspaceBytes, "the linear layers' workspace") {
+    : dtype_(dtype),
+      mode_(mode),
+      workspace_(kWorkspaceBytes, "the linear layers' workspace"),
+      parts_(0, "a product's parts") {
   check(cublasLtCreate(&handle_), "cublasLtCreate");
 }
 
@@ -224,9 +247,18 @@ void LinearRunner::run(Plan& plan, const cublasLtMatmulAlgo_t& algo, const Linea
         "cublasLtMatmul", plan.text());
 }
 
-void LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
-                       std::int64_t x_stride, void* y, std::int64_t y_stride, cudaStream_t stream) {
-  Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
+const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
+                               std::int64_t x_stride, void* y, std::int64_t y_stride,
+                               cudaStream_t stream) {
+  Shape shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr};
+  if (is_thin(shape)) {
+    const auto product = thin(l, shape, x, y);
+    kernels::cuda::thin_product(product, stream, kernels::cuda::Dependent::yes);
+    return product.use == ThinUse::parts ? parts_.get() : nullptr;
+  }
+  KVSTOW_CHECK(use != LinearUse::silu_mul, "a fused product that was not measured");
+  if (use == LinearUse::add_join) shape.use = LinearUse::add;
+  shape.rows = 0;
   const int most = most_rows(shape);
   const auto element = static_cast<std::int64_t>(kernels::size_of(dtype_));
   const std::int64_t out_element = use == LinearUse::logits ? 4 : element;
@@ -236,6 +268,38 @@ void LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
     run(known, known.algo, l, static_cast<const unsigned char*>(x) + first * x_stride * element,
         static_cast<unsigned char*>(y) + first * y_stride * out_element, stream);
   }
+  return nullptr;
+}
+
+bool LinearRunner::fuses_silu(const Linear& l, int rows, std::int64_t x_stride,
+                              std::int64_t y_stride) const {
+  return is_thin({l.in, l.out, rows, x_stride, y_stride, LinearUse::silu_mul, l.bias != nullptr});
+}
+
+bool LinearRunner::is_thin(const Shape& shape) const {
+  Shape family = shape;
+  family.rows = 0;
+  const auto known = thin_.find(family);
+  if (known == thin_.end()) return false;
+  const auto range = known->second.lower_bound(shape.rows);
+  return range != known->second.end() && range->second;
+}
+
+kernels::cuda::ThinProductArgs LinearRunner::thin(const Linear& l, const Shape& shape,
+                                                  const void* x, void* y) const {
+  const bool parts = shape.use == LinearUse::add_join;
+  return {.use = parts                              ? ThinUse::parts
+                 : shape.use == LinearUse::silu_mul ? ThinUse::silu_mul
+                                                    : ThinUse::store,
+          .rows = shape.rows,
+          .in = l.in,
+          .out = l.out,
+          .x = x,
+          .x_stride = shape.x_stride,
+          .weight = l.weight,
+          .y = parts ? parts_.get() : y,
+          .y_stride = shape.y_stride,
+          .dtype = dtype_};
 }
 
 // In one launch: as many as were probed, so that none meets an algorithm that was not.
@@ -246,41 +310,55 @@ int LinearRunner::most_rows(const Shape& family) const {
   return known->second.rbegin()->first;
 }
 
-void LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use, int rows,
-                        const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
-                        const std::function<void(cudaStream_t)>& after, cudaStream_t stream) {
-  if (mode_ == LinearMode::deterministic) return;
+double LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse use, int rows,
+                          const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
+                          const After& after, cudaStream_t stream) {
+  if (mode_ == LinearMode::deterministic) return 0;
   const Linear& first = *weights.front();
   Shape shape{first.in, first.out, 0, x_stride, y_stride, use, first.bias != nullptr};
   Ranges& ranges = ranges_[shape];
-  if (ranges.contains(rows)) return;
+  if (ranges.contains(rows)) return 0;
   shape.rows = rows;
   const auto measured = describe(shape);
-  Event begin;
-  Event end;
   double best = 0;
   for (const auto& candidate : candidates(*measured, kCandidates)) {
-    // As a graph: launched one by one, small products wait for the host.
-    const Graph pass(stream, [&](cudaStream_t capturing) {
+    const double time = fastest_pass(stream, [&](cudaStream_t capturing) {
       for (const Linear* l : weights) {
         run(*measured, candidate.algo, *l, x, y, capturing);
-        after(capturing);
+        after(nullptr, capturing);
       }
     });
-    pass.launch(stream);
-    for (double spent = 0; spent < kTuningSeconds;) {
-      KVSTOW_CUDA(cudaEventRecord(begin, stream));
-      pass.launch(stream);
-      KVSTOW_CUDA(cudaEventRecord(end, stream));
-      KVSTOW_CUDA(cudaEventSynchronize(end));
-      const double time = seconds_between(begin, end);
-      spent += time;
-      if (best == 0 || time < best) {
-        best = time;
-        ranges[rows] = candidate.algo;
-      }
+    if (best == 0 || time < best) {
+      best = time;
+      ranges[rows] = candidate.algo;
     }
   }
+  return best;
+}
+
+void LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUse use, int rows,
+                             const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
+                             const After& after, double to_beat, cudaStream_t stream) {
+  const Linear& first = *weights.front();
+  const Shape shape{first.in, first.out, rows, x_stride, y_stride, use, first.bias != nullptr};
+  auto product = thin(first, shape, x, y);
+  if (to_beat == 0 || shape.bias || !has_thin_product(product)) return;
+  const bool parts = product.use == ThinUse::parts;
+  const auto floats = std::size_t{kernels::cuda::kThinParts} * kernels::cuda::kMostThinRows *
+                      static_cast<std::size_t>(first.out);
+  // Before any graph is captured that holds the address: one that grew would leave it behind.
+  KVSTOW_CHECK(!parts || parts_.size() == 0 || parts_.size() >= floats, "parts of several widths");
+  if (parts && parts_.size() == 0) parts_ = {floats, "a product's parts"};
+  const double time = fastest_pass(stream, [&](cudaStream_t capturing) {
+    for (const Linear* l : weights) {
+      product = thin(*l, shape, x, y);
+      kernels::cuda::thin_product(product, capturing, kernels::cuda::Dependent::yes);
+      after(parts ? parts_.get() : nullptr, capturing);
+    }
+  });
+  Shape family = shape;
+  family.rows = 0;
+  thin_[family][rows] = time < to_beat;
 }
 
 }  // namespace kvstow

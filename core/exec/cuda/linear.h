@@ -1,4 +1,5 @@
-// Linear layers on the GPU: cuBLASLt's work, with the choice of algorithm in our hands.
+// Linear layers on the GPU: cuBLASLt's work, with the choice of algorithm in our hands, or for few
+// rows kernels/cuda/thin_product.h's.
 #pragma once
 
 #include <cublasLt.h>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core/exec/cuda/memory.h"
+#include "kernels/cuda/thin_product.h"
 #include "kernels/kv_cache.h"
 
 namespace kvstow {
@@ -26,8 +28,10 @@ struct Linear {
 enum class LinearUse : std::uint8_t {
   store,
   store_relu,
-  add,     // y += ...: the residual
-  logits,  // stored as f32
+  add,       // y += ...: the residual
+  add_join,  // likewise, or y stays and run() says what parts are to be added (join_norm)
+  silu_mul,  // y = silu(gate) * up, weights of the gate's outputs first; only where fuses_silu()
+  logits,    // stored as f32
 };
 
 // Which algorithms may be used.
@@ -36,7 +40,7 @@ enum class LinearMode : std::uint8_t {
   deterministic,  // only those that give a row the same bits at every number of rows
 };
 
-// One stream at a time. In the fastest mode a number of rows uses what tune() measured for the next
+// One stream at a time. In the fastest mode a number of rows uses what was measured for the next
 // larger one, or, beyond those, what cuBLASLt prefers. In the deterministic mode probe() comes
 // first.
 class LinearRunner {
@@ -44,9 +48,14 @@ class LinearRunner {
   LinearRunner(kernels::DType, LinearMode);
   ~LinearRunner();
 
-  // x: [rows, in], x_stride elements apart; y likewise, of the dtype or f32.
-  void run(const Linear&, LinearUse, int rows, const void* x, std::int64_t x_stride, void* y,
-           std::int64_t y_stride, cudaStream_t);
+  // x: [rows, in], x_stride elements apart; y likewise, of the dtype or f32. Returns the parts that
+  // are left to add to y (add_join alone), good until the next run(), or null.
+  const float* run(const Linear&, LinearUse, int rows, const void* x, std::int64_t x_stride,
+                   void* y, std::int64_t y_stride, cudaStream_t);
+
+  // Whether a thin product of gate and up was measured to be faster at this number of rows.
+  [[nodiscard]] bool fuses_silu(const Linear&, int rows, std::int64_t x_stride,
+                                std::int64_t y_stride) const;
 
   // Deterministic mode: finds algorithms for every number of rows that give a row the same bits.
   // The candidates (one pass over `in`, no reduction between blocks) run on random rows at several
@@ -57,10 +66,18 @@ class LinearRunner {
 
   // Measures the candidates at this number of rows and keeps the fastest. `weights` are layers of
   // one shape, run in turn, so that they come from memory and not from the cache, each with what
-  // `after` launches behind it. Changes y.
-  void tune(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
-            std::int64_t x_stride, void* y, std::int64_t y_stride,
-            const std::function<void(cudaStream_t)>& after, cudaStream_t);
+  // `after` launches behind it (given the parts that are left to add). Returns the fastest's
+  // seconds, 0 where it was known before. Changes y.
+  using After = std::function<void(const float* parts, cudaStream_t)>;
+  double tune(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
+              std::int64_t x_stride, void* y, std::int64_t y_stride, const After& after,
+              cudaStream_t);
+
+  // Likewise measures the thin product, if there is one, and uses it from now on at this number of
+  // rows if it takes less than `to_beat` seconds.
+  void tune_thin(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
+                 std::int64_t x_stride, void* y, std::int64_t y_stride, const After& after,
+                 double to_beat, cudaStream_t);
 
  private:
   struct Shape {
@@ -73,6 +90,9 @@ class LinearRunner {
   struct Plan;
   using Ranges = std::map<int, cublasLtMatmulAlgo_t>;  // by the largest number of rows each serves
 
+  [[nodiscard]] bool is_thin(const Shape&) const;
+  [[nodiscard]] kernels::cuda::ThinProductArgs thin(const Linear&, const Shape&, const void* x,
+                                                    void* y) const;
   [[nodiscard]] int most_rows(const Shape& family) const;
   [[nodiscard]] cublasLtMatmulAlgo_t choose(const Plan&) const;
   [[nodiscard]] Plan& plan(const Shape&);
@@ -87,7 +107,9 @@ class LinearRunner {
   cublasLtHandle_t handle_ = nullptr;
   DeviceBuffer<unsigned char> workspace_;
   std::map<Shape, std::unique_ptr<Plan>> plans_;
-  std::map<Shape, Ranges> ranges_;  // tuned or probed, by the shape with rows 0
+  std::map<Shape, Ranges> ranges_;             // tuned or probed, by the shape with rows 0
+  std::map<Shape, std::map<int, bool>> thin_;  // likewise: whether the thin product is the faster
+  DeviceBuffer<float> parts_;
 };
 
 }  // namespace kvstow
