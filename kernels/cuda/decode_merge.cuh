@@ -154,8 +154,8 @@ struct HeadMerge {
   __device__ void write(T* out) {
     const float inverse = sum > 0 ? ptx::reciprocal(sum) : 0.0f;
     each([&](float4& v, int at) {
-      *reinterpret_cast<uint2*>(out + at) = {ptx::pack<T>(v.x * inverse, v.y * inverse),
-                                             ptx::pack<T>(v.z * inverse, v.w * inverse)};
+      ptx::store8_kept(out + at, ptx::pack<T>(v.x * inverse, v.y * inverse),
+                       ptx::pack<T>(v.z * inverse, v.w * inverse));
     });
   }
 };

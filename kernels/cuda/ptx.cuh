@@ -168,6 +168,19 @@ __device__ __forceinline__ void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global));
 }
 
+// 8 bytes that L2 keeps longer than what streams through it.
+__device__ __forceinline__ void store8_kept(void* global, std::uint32_t x, std::uint32_t y) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n.reg .b64 kept;\ncreatepolicy.fractional.L2::evict_last.b64 kept, 1.0;\n"
+      "st.global.L2::cache_hint.v2.b32 [%0], {%1, %2}, kept;\n}" ::"l"(global),
+      "r"(x), "r"(y)
+      : "memory");
+#else
+  *static_cast<uint2*>(global) = {x, y};
+#endif
+}
+
 // --- Tensor cores -------------------------------------------------------------------------------
 
 // Four 8x8 matrices of 16-bit elements; thread i gives the address of row i % 8 of matrix i / 8.
