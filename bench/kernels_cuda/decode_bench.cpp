@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bench/kernels_cuda/decode_case.h"
+#include "bench/kernels_cuda/page_read.h"
 #include "core/rng.h"
 
 namespace kvstow::bench {
@@ -53,46 +54,69 @@ std::vector<std::int32_t> counted(std::int64_t blocks) {
   return ids;
 }
 
-// The price of the block table: the maps' chains replayed in turn, the ratio of each pair. The
-// table in order leads to the same slots as the affine map: what it costs is the kernel's, the rest
-// of the price is what pages in random order cost the memory.
+// Two chains replayed in turn, the order alternating too.
+struct Pair {
+  Chain& one;
+  Chain& other;
+  std::vector<double> ratios = {};  // other / one
+  std::vector<double> times = {};   // of the other
+
+  void replay(int i) {
+    const double first = (i % 2 ? one : other).replay();
+    const double second = (i % 2 ? other : one).replay();
+    if (i < 0) return;  // to warm up
+    ratios.push_back(i % 2 ? second / first : first / second);
+    times.push_back(i % 2 ? second : first);
+  }
+};
+
+// The price of the block table: the ratio of each pair of chains. The table in order leads to the
+// same slots as the affine map: what it costs is the kernel's. A plain read of the same pages that
+// takes longer under the random table than under the one in order shows what the memory takes.
 void run_pair(benchmark::State& state, const ModelShape& model,
               const std::vector<std::int32_t>& lengths) {
   constexpr int kPairs = 11;
   for (auto _ : state) {
     DecodeCase c(model, lengths, kBlockTokens);
     kernels::cuda::testing::DeviceArray<std::int32_t> ids(counted(c.rows * c.table_map.stride));
+    kernels::cuda::testing::DeviceArray<unsigned> sink(1);
     const kernels::BlockTableMap in_order{ids.get(), c.table_map.stride, kBlockTokens};
     check(state, std::max({c.error(c.table_map), c.error(c.affine_map), c.error(in_order)}));
     cudaStream_t stream = Lab::get().stream;
-    const auto chain_of = [&](const auto& map) {
+    const auto attention = [&](const auto& map) {
       return std::make_unique<Chain>(c.launches, stream, [&](int layer, cudaStream_t s) {
         c.launch(map, layer, cuda::Dependent::yes, s);
       });
     };
-    const auto affine = chain_of(c.affine_map);
+    const auto read = [&](const kernels::BlockTableMap& map) {
+      return std::make_unique<Chain>(c.launches, stream, [&](int layer, cudaStream_t s) {
+        read_pages({c.pool, c.layout}, layer, map, c.rows, c.longest / kBlockTokens, sink.get(),
+                   Lab::get().sms, s);
+      });
+    };
+    const auto affine = attention(c.affine_map);
     wake_up(c);
-    const std::unique_ptr<Chain> others[] = {chain_of(c.table_map), chain_of(in_order)};
-    std::vector<double> ratios[2];
-    std::vector<double> times;
+    const auto table = attention(c.table_map);
+    const auto table_in_order = attention(in_order);
+    const auto random_read = read(c.table_map);
+    const auto read_in_order = read(in_order);
+    Pair pairs[] = {{*affine, *table}, {*affine, *table_in_order}, {*read_in_order, *random_read}};
     for (int i = -3; i < kPairs; ++i) {
-      for (int k = 0; k < 2; ++k) {
-        // The order alternates too.
-        const double first = i % 2 ? affine->replay() : others[k]->replay();
-        const double second = i % 2 ? others[k]->replay() : affine->replay();
-        if (i < 0) continue;
-        ratios[k].push_back(i % 2 ? second / first : first / second);
-        if (k == 0) times.push_back(i % 2 ? second : first);
-      }
+      for (Pair& pair : pairs) pair.replay(i);
     }
-    for (auto& some : ratios) std::sort(some.begin(), some.end());
-    std::sort(times.begin(), times.end());
-    report(state, {times[kPairs / 2], times.front(), times.back(), c.launches});
+    for (Pair& pair : pairs) {
+      std::sort(pair.ratios.begin(), pair.ratios.end());
+      std::sort(pair.times.begin(), pair.times.end());
+    }
+    const Pair& price = pairs[0];
+    report(state, {price.times[kPairs / 2], price.times.front(), price.times.back(), c.launches});
     state.counters["bytes"] = static_cast<double>(c.bytes);
-    state.counters["table_over_affine"] = ratios[0][kPairs / 2];
-    state.counters["ratio_low"] = ratios[0].front();
-    state.counters["ratio_high"] = ratios[0].back();
-    state.counters["in_order_over_affine"] = ratios[1][kPairs / 2];
+    state.counters["table_over_affine"] = price.ratios[kPairs / 2];
+    state.counters["ratio_low"] = price.ratios.front();
+    state.counters["ratio_high"] = price.ratios.back();
+    state.counters["in_order_over_affine"] = pairs[1].ratios[kPairs / 2];
+    state.counters["page_read_us"] = pairs[2].times[kPairs / 2];
+    state.counters["page_read_over_in_order"] = pairs[2].ratios[kPairs / 2];
   }
 }
 

@@ -107,6 +107,11 @@ def floors(board, rows):
             in_order = [c.get("in_order_over_affine") for c in cells if (c["bytes"] >= 10e6) == large]
             board.add(f"block table whose blocks lie in order over affine map, {shape}, {where}: geometric mean",
                       "ratio", "", [geomean(in_order)] if in_order and all(in_order) else [None], source)
+        # What the memory itself takes for pages in random order.
+        reads = [c.get("page_read_over_in_order") for c in cells if c["bytes"] >= 10e6]
+        for what, fold in (("geometric mean", geomean), ("largest cell", max)):
+            board.add(f"plain read of pages in random order over in order, {shape}, from 10 MB: {what}",
+                      "ratio", "", [fold(reads)] if reads and all(reads) else [None], source)
 
 
 def prefill(board, rows, anchors):
