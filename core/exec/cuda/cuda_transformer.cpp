@@ -307,6 +307,9 @@ void CudaTransformer::mlp_block(const Layer& layer, int rows, LinearUse add, Wor
     linear_.run(layer.up, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
                 work.activated_.get(), shape_.ffn, stream);
     activated = work.activated_.get();
+    // Nothing in it: graphs of every batch size have the same run of classes.
+    enter(work.marks_, LaunchClass::activation, stream);
+    enter(work.marks_, LaunchClass::linear, stream);
   } else if (shape_.gated) {
     linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), up_width(shape_), stream);
