@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "core/check.h"
 #include "core/exec/rows/group_draw.h"
-#include "kernels/cuda/beam_candidates.h"
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
@@ -38,10 +36,6 @@ int padded_batch(int rows) {
   return (rows + step - 1) / step * step;
 }
 
-void check_finite(bool finite) {
-  KVSTOW_CHECK(finite, "a logit is not finite: some K or V was read that nobody had written");
-}
-
 }  // namespace
 
 CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAllocator& allocator,
@@ -54,7 +48,8 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
                         .slots = allocator.stats(Tier::device).capacity}),
       plans_(layout_of(*model_, allocator.stats(Tier::device).capacity),
              layout_of(*model_, allocator.stats(Tier::host).capacity), config.poison,
-             config.dropped_edge) {
+             config.dropped_edge),
+      beams_(config.max_sequences) {
   const std::int64_t stride = table_stride(model_->shape(), config.block_tokens);
   work_ = std::make_unique<CudaTransformer::Workspace>(*model_, config.max_step_rows,
                                                        config.max_sequences);
@@ -195,7 +190,7 @@ void CudaExecutor::run_plan(const MemPlan& plan) {
 void CudaExecutor::collect_draws(Flight& flight) {
   flight.draws.clear();
   flight.on_host.clear();
-  candidates_.stride = 0;
+  beams_.begin_step();
   draw_rows_.logits.clear();
   draw_rows_.sampling.clear();
   for (const Draw& draw : rows_.draws()) {
@@ -207,7 +202,7 @@ void CudaExecutor::collect_draws(Flight& flight) {
       flight.on_host.push_back({&group, static_cast<int>(draw_rows_.logits.size()), draw.rows});
     }
     const int candidates = on_host && config_.teacher == nullptr ? request.decoding.width : 0;
-    candidates_.stride = std::max(candidates_.stride, candidates);
+    beams_.add(candidates);
     const std::size_t count =
         on_host ? static_cast<std::size_t>(draw.rows) : group.sequences.size();
     for (std::size_t i = 0; i < count; ++i) {
@@ -288,34 +283,15 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
     forward(ready_.rows, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
-  if (candidates_.stride > 0) find_candidates(flight, parity);
-}
-
-// Behind the draws, which pass beams over.
-void CudaExecutor::find_candidates(const Flight& flight, std::size_t parity) {
-  if (candidates_.stride > kernels::cuda::kMostCandidates) {
-    throw InputError("beams of more than " + std::to_string(kernels::cuda::kMostCandidates) +
-                     " cannot run on a GPU");
-  }
-  const auto draws = static_cast<std::size_t>(config_.max_sequences);
-  const std::size_t room = draws * static_cast<std::size_t>(candidates_.stride);
-  if (candidates_.token.size() < room) {
-    candidates_.log_sum = {draws, "the beams' candidates"};
-    candidates_.token = {room, "the beams' candidates"};
-    candidates_.logit = {room, "the beams' candidates"};
-  }
-  kernels::cuda::beam_candidates({.rows = static_cast<int>(flight.draws.size()),
-                                  .vocab = model_->shape().vocab,
-                                  .logits = flight.logits,
-                                  .logits_stride = model_->shape().vocab,
-                                  .row = ready_.rows.sampling,
-                                  .stride = candidates_.stride,
-                                  .log_sum = candidates_.log_sum.get(),
-                                  .token = candidates_.token.get(),
-                                  .logit = candidates_.logit.get(),
-                                  .ended = drawn_[parity].clock.get() + 1,
-                                  .rows_done = rows_done_.get()},
-                                 compute_);
+  if (!beams_.any()) return;
+  beams_.find({.rows = static_cast<int>(flight.draws.size()),
+               .vocab = model_->shape().vocab,
+               .logits = flight.logits,
+               .logits_stride = model_->shape().vocab,
+               .row = ready_.rows.sampling,
+               .ended = drawn_[parity].clock.get() + 1,
+               .rows_done = rows_done_.get()},
+              compute_);
 }
 
 StepResult CudaExecutor::wait_unnamed() {
@@ -374,7 +350,7 @@ void CudaExecutor::read_tokens(Flight& flight) {
     TokenHistory& history = histories_.of(seq, *request);
     --history.on_their_way;
     const std::int32_t token = token_[i];
-    check_finite(token >= 0);
+    KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
     if (decided_on_host(*request)) continue;
     history.tokens.push_back(token);
     tokens_.push_back({seq, seq, token, logprob_[i]});
@@ -390,7 +366,7 @@ void CudaExecutor::draw_on_host(Flight& flight) {
   const int vocab = model_->shape().vocab;
   for (const HostDraw& draw : flight.on_host) {
     if (config_.teacher == nullptr) {
-      choose_beams(draw);
+      beams_.choose(*draw.group, draw.first_draw, draw.rows, vocab, histories_, tokens_);
       continue;
     }
     host_logits_.resize(static_cast<std::size_t>(draw.rows) * static_cast<std::size_t>(vocab));
@@ -399,20 +375,6 @@ void CudaExecutor::draw_on_host(Flight& flight) {
                            host_logits_.size() * sizeof(float), cudaMemcpyDeviceToHost));
     config_.teacher->draw(*draw.group, host_logits_, vocab, histories_, tokens_);
   }
-}
-
-void CudaExecutor::choose_beams(const HostDraw& draw) {
-  const Candidates& from = candidates_;
-  const std::int64_t first = std::int64_t{draw.first_draw} * from.stride;
-  const BeamCandidates candidates{
-      .rows = one_history(*draw.group) ? 1 : draw.rows,
-      .count = std::min(draw.group->request->decoding.width, model_->shape().vocab),
-      .stride = from.stride,
-      .log_sum = from.log_sum.get() + draw.first_draw,
-      .token = from.token.get() + first,
-      .logit = from.logit.get() + first};
-  for (int row = 0; row < draw.rows; ++row) check_finite(!std::isnan(candidates.log_sum[row]));
-  draw_beams(*draw.group, candidates, histories_, tokens_);
 }
 
 }  // namespace kvstow

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/engine/sampling.h"
+#include "core/exec/cuda/beam_draws.h"
 #include "core/exec/cuda/cuda_transformer.h"
 #include "core/exec/cuda/plan_runner.h"
 #include "core/exec/cuda/profiler_window.h"
@@ -104,14 +105,6 @@ class CudaExecutor final : public ComputingExecutor {
     DeviceBuffer<std::int32_t> next;    // the tokens, for the next step's embedding
     PinnedBuffer<std::uint64_t> clock;  // when the step began, and drew its last row
   };
-  // What the beams of the step submitted last choose from, written by the device;
-  // kernels/cuda/beam_candidates.h has the shapes.
-  struct Candidates {
-    int stride = 0;  // 0: it has no beams
-    PinnedBuffer<double> log_sum;
-    PinnedBuffer<std::int32_t> token;
-    PinnedBuffer<float> logit;
-  };
   // The step submitted last, until it is launched: its layers by the graph for so many rows, or (0)
   // one by one.
   struct Ready {
@@ -132,14 +125,12 @@ class CudaExecutor final : public ComputingExecutor {
   void launch();
   void send_rows(std::size_t parity);
   void run_rows(Flight&, std::size_t parity);
-  void find_candidates(const Flight&, std::size_t parity);
   void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
   [[nodiscard]] StepResult finish();
   void take_drawn(Flight&);
   void read_launches(const Flight&);
   void read_tokens(Flight&);
   void draw_on_host(Flight&);
-  void choose_beams(const HostDraw&);
   [[nodiscard]] bool decided_on_host(const Request&) const;
   [[nodiscard]] int graph_rows();
 
@@ -161,7 +152,7 @@ class CudaExecutor final : public ComputingExecutor {
   std::array<std::unique_ptr<RowsUpload>, kLaunched> graph_upload_, upload_;
   std::array<std::map<int, Graph>, kLaunched> graphs_;  // by padded rows
   std::array<Drawn, kLaunched> drawn_;
-  Candidates candidates_;
+  BeamDraws beams_;  // of the step submitted last
   std::array<Flight, kDepth> flights_;
   std::array<LaunchMarks, kLaunched> graph_marks_{LaunchMarks(LaunchMarks::By::captured_events),
                                                   LaunchMarks(LaunchMarks::By::captured_events)};
