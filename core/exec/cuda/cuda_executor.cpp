@@ -36,6 +36,10 @@ int padded_batch(int rows) {
   return (rows + step - 1) / step * step;
 }
 
+struct StepError : kernels::cuda::CudaError {
+  using CudaError::CudaError;
+};
+
 }  // namespace
 
 CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAllocator& allocator,
@@ -124,13 +128,16 @@ void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
   if (marks != nullptr) marks->end(stream);
 }
 
-// A CUDA error names the step it came up in.
+// A CUDA error names the step it came up in: while one is made ready another is waited for, or
+// launched.
 template <class Work>
 auto CudaExecutor::named(std::int64_t step, const Work& work) {
   try {
     return work();
+  } catch (const StepError&) {
+    throw;
   } catch (const kernels::cuda::CudaError& error) {
-    throw kernels::cuda::CudaError("step " + std::to_string(step) + ": " + error.what());
+    throw StepError("step " + std::to_string(step) + ": " + error.what());
   }
 }
 
@@ -145,8 +152,9 @@ StepResult CudaExecutor::wait() {
 void CudaExecutor::submit_unnamed(const Step& step) {
   KVSTOW_CHECK(submitted_ - settled_ < kDepth,
                "more steps in flight than the executor has room for");
-  if (submitted_ - finished_ == kLaunched && !last_draws_.suffice(step, histories_))
-    early_ = finish();
+  if (submitted_ - finished_ == kLaunched && !last_draws_.suffice(step, histories_)) {
+    early_ = named(finished_, [&] { return finish(); });
+  }
   Flight& flight = flights_[static_cast<std::size_t>(submitted_ % kDepth)];
   rows_.collect(step, histories_);
   collect_draws(flight);
@@ -160,7 +168,7 @@ void CudaExecutor::submit_unnamed(const Step& step) {
   }
   last_draws_.replace(drawn_for_);
   ++submitted_;
-  if (submitted_ - finished_ <= kLaunched) launch();
+  if (submitted_ - finished_ <= kLaunched) named(launched_, [&] { launch(); });
 }
 
 // The step submitted last. The one before the last has ended, its buffers are free.
@@ -311,7 +319,7 @@ StepResult CudaExecutor::finish() {
   take_drawn(flight);
   if (config_.mark_launches) read_launches(flight);
   ++finished_;
-  if (launched_ < submitted_) launch();
+  if (launched_ < submitted_) named(launched_, [&] { launch(); });
   timings_.push_back(flight.timing);
   tokens_.clear();
   read_tokens(flight);
