@@ -97,6 +97,26 @@ TEST(Identity, SharedPrefixes) {
   }
 }
 
+// There is no room for the prefix beside the first request; when that has ended the second comes
+// back, and what it drew before is computed in the step that computes the prefix it now lies on.
+TEST(Identity, APrefixAndWhatIsRecomputedBehindItInOneStep) {
+  Request first{.id = RequestId(0), .prompt = Tokens(40), .output = Tokens(80)};
+  Request second{.id = RequestId(1), .prompt = Tokens(31), .output = Tokens(60)};
+  second.prefix = PrefixId(0);
+  second.prefix_tokens = Tokens(21);
+  const std::vector<Request> trace{first, second};
+  VerifyArm arm = iteration_arm("late prefix", "paged", 1, Preemption::recompute);
+  arm.pool.device_slots = Tokens(135);
+  std::get<IterationConfig>(arm.scheduler).prefix = PrefixSharing::whole_blocks;
+  const ExecutorFactory model = tiny_model();
+  const ArmVerdict verdict = verify_arm(arm, trace, model, run_alone(trace, model));
+  EXPECT_EQ(verdict.error, "");
+  EXPECT_EQ(verdict.different, 0);
+  EXPECT_EQ(verdict.compared, 2);
+  // Without a prefix it would be all of them.
+  EXPECT_EQ(verdict.recomputed, second.prompt + Tokens(33) - second.prefix_tokens);
+}
+
 TEST(Identity, StaticBatches) {
   VerifyArm arm = iteration_arm("static", "contiguous-best-fit", 1, Preemption::recompute);
   arm.pool.device_slots = Tokens(2000);

@@ -48,9 +48,14 @@ void StepRows::collect(const Step& step, TokenHistories& histories) {
 
 void StepRows::collect_members(const Step& step) {
   members_.clear();
+  prefixes_.clear();
   for (const StepGroup& group : step.groups) {
     const std::size_t count = members_to_compute(group);
-    if (group.request->output > Tokens(0)) draws_.push_back({&group, 0, static_cast<int>(count)});
+    if (group.request->output > Tokens(0)) {
+      draws_.push_back({&group, 0, static_cast<int>(count)});
+    } else {
+      prefixes_.push_back(group.request->prefix);
+    }
     for (std::size_t i = 0; i < count; ++i) {
       members_.push_back({&group, group.sequences[i], allocator_.view(group.sequences[i]), 0});
     }
@@ -126,17 +131,26 @@ void StepRows::add_prompt_rows(const Member& member, std::int32_t map_row,
   rows_.prefill_first.push_back(static_cast<std::int32_t>(group.first.count()));
 }
 
+// What of the group's first tokens was there before this step. A request that comes back may lie on
+// a prefix which this very step computes.
+Tokens StepRows::stored_before(const StepGroup& group) const {
+  const bool computed_now =
+      std::find(prefixes_.begin(), prefixes_.end(), group.request->prefix) != prefixes_.end();
+  return computed_now ? Tokens(0) : group.first;
+}
+
 // One decode row each, also when several are recomputed at once: all of them write their K and V
 // before any of them reads.
 void StepRows::add_generated_rows(const Member& member, std::int32_t map_row,
                                   TokenHistories& histories) {
   const StepGroup& group = *member.group;
   const Tokens end = group.first + group.count;
+  const Tokens stable = stored_before(group);
   for (Tokens p = max(group.first, group.request->prompt); p < end; ++p) {
     add_row(member, p, histories);
     rows_.decode_map.push_back(map_row);
     rows_.decode_length.push_back(static_cast<std::int32_t>(p.count()) + 1);
-    rows_.decode_stable.push_back(static_cast<std::int32_t>(group.first.count()));
+    rows_.decode_stable.push_back(static_cast<std::int32_t>(stable.count()));
   }
 }
 

@@ -49,10 +49,12 @@ class StepRows {
   void add_row(const Member&, Tokens position, TokenHistories&);
   void check_run(std::int64_t first, std::int64_t length) const;
   [[nodiscard]] std::size_t members_to_compute(const StepGroup&) const;
+  [[nodiscard]] Tokens stored_before(const StepGroup&) const;
 
   const KvAllocator& allocator_;
   Limits limits_;
   std::vector<Member> members_;
+  std::vector<PrefixId> prefixes_;  // made resident by the step
   ForwardRows rows_;
   std::vector<Draw> draws_;
 };
