@@ -18,7 +18,7 @@ class CudaLogitsModel final : public LogitsModel {
         data_(static_cast<std::size_t>(pool_.layout.elements()) * kernels::size_of(dtype),
               "the pool") {
     pool_.data = data_.get();
-    KVSTOW_CUDA(cudaMemset(data_.get(), 0xff, data_.size()));  // NaN in every dtype
+    data_.fill_bytes(0xff);  // NaN in every dtype
   }
 
   std::span<const float> forward(const ForwardRows& rows) override {

@@ -53,7 +53,10 @@ class DeviceArray {
     KVSTOW_CUDA(cudaMemcpy(out.data(), get(), count_ * sizeof(E), cudaMemcpyDeviceToHost));
     return out;
   }
-  void fill_bytes(int byte) { KVSTOW_CUDA(cudaMemset(get(), byte, count_ * sizeof(E))); }
+  void fill_bytes(int byte) {
+    KVSTOW_CUDA(cudaMemset(get(), byte, count_ * sizeof(E)));
+    KVSTOW_CUDA(cudaStreamSynchronize(nullptr));
+  }
 
  private:
   std::unique_ptr<E, CudaFree> data_;

@@ -100,7 +100,7 @@ std::vector<float> on_gpu(const Transformer& shape, DType dtype, LinearMode mode
   CudaTransformer model(shape, dtype, *random_weights(1), mode);
   kernels::KvPool pool{nullptr, {shape.layers, shape.kv_heads, shape.head_dim, kSlots, dtype}};
   DeviceTensor data(pool.layout.elements(), dtype, "a pool");
-  KVSTOW_CUDA(cudaMemset(data.get(), 0xff, data.elements() * kernels::size_of(dtype)));  // NaN
+  data.fill_bytes(0xff);  // NaN
   pool.data = data.get();
   CudaTransformer::Workspace work(model, 256, 16);
   RowsUpload upload(256, 40);

@@ -66,7 +66,7 @@ CudaExecutor::CudaExecutor(std::shared_ptr<CudaTransformer> model, const KvAlloc
     drawn.clock = {2, "a step's times"};
   }
   rows_done_ = {1, "a step's times"};
-  KVSTOW_CUDA(cudaMemset(rows_done_.get(), 0, sizeof(std::uint32_t)));
+  rows_done_.fill_bytes(0);
   timings_.reserve(kRememberedSteps);
   if (config.max_graph_rows > 0) capture_graphs();
   KVSTOW_CUDA(cudaDeviceSynchronize());

@@ -66,8 +66,8 @@ struct CudaTransformer::Loader {
     host.resize(count);
     source.read(spec, host);
     if (device.size() < count) device = {count, "a tensor's upload"};
-    KVSTOW_CUDA(
-        cudaMemcpy(device.get(), host.data(), count * sizeof(float), cudaMemcpyHostToDevice));
+    KVSTOW_CUDA(cudaMemcpyAsync(device.get(), host.data(), count * sizeof(float),
+                                cudaMemcpyHostToDevice, stream));
     convert_weights(device.get(), spec.elements(), dtype, to, stream);
     KVSTOW_CUDA(cudaStreamSynchronize(stream));
   }

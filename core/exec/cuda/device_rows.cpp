@@ -28,7 +28,7 @@ RowsUpload::RowsUpload(int rows, std::int64_t table_stride)
       stride_(static_cast<std::size_t>(table_stride)),
       host_(bytes_for(rows, table_stride), "the rows of a step"),
       device_(bytes_for(rows, table_stride), "the rows of a step") {
-  KVSTOW_CUDA(cudaMemset(device_.get(), 0, device_.size()));
+  device_.fill_bytes(0);
 }
 
 bool RowsUpload::holds(const ForwardRows& rows, const DrawRows& draws) const {

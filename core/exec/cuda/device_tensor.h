@@ -21,6 +21,7 @@ class DeviceTensor {
   [[nodiscard]] void* at(std::int64_t element) const {
     return bytes_.get() + element * element_bytes_;
   }
+  void fill_bytes(int byte) { bytes_.fill_bytes(byte); }
   [[nodiscard]] std::int64_t elements() const {
     return static_cast<std::int64_t>(bytes_.size()) / element_bytes_;
   }

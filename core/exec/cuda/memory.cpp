@@ -59,6 +59,12 @@ void* pinned_bytes(std::size_t bytes, const std::string& what) {
   return p;
 }
 
+// cudaMemset returns before it is done, and our streams do not wait for the default one.
+void fill_bytes(void* at, int byte, std::size_t bytes) {
+  KVSTOW_CUDA(cudaMemset(at, byte, bytes));
+  KVSTOW_CUDA(cudaStreamSynchronize(nullptr));
+}
+
 }  // namespace detail
 
 Stream::Stream() {

@@ -24,6 +24,7 @@ struct PinnedFree {
 namespace detail {
 [[nodiscard]] void* device_bytes(std::size_t bytes, const std::string& what);
 [[nodiscard]] void* pinned_bytes(std::size_t bytes, const std::string& what);
+void fill_bytes(void* at, int byte, std::size_t bytes);
 }  // namespace detail
 
 // `count` elements; throws InputError naming `what` where memory is short.
@@ -35,6 +36,8 @@ class DeviceBuffer {
       : data_(static_cast<T*>(detail::device_bytes(count * sizeof(T), what))), size_(count) {}
   [[nodiscard]] T* get() const { return data_.get(); }
   [[nodiscard]] std::size_t size() const { return size_; }
+  // Every byte; done when it returns.
+  void fill_bytes(int byte) { detail::fill_bytes(get(), byte, size_ * sizeof(T)); }
 
  private:
   std::unique_ptr<T, DeviceFree> data_;

@@ -33,9 +33,7 @@ PlanRunner::PlanRunner(const KvLayout& device, const KvLayout& host, bool poison
     : poison_(poison), dropped_(dropped) {
   pool_data_ = {static_cast<std::size_t>(device.elements()), "the KV pool"};
   pool_ = {pool_data_.get(), device};
-  if (poison) {
-    KVSTOW_CUDA(cudaMemset(pool_.data, kNotANumber, pool_data_.size() * sizeof(std::uint16_t)));
-  }
+  if (poison) pool_data_.fill_bytes(kNotANumber);
   if (host.slots == 0) return;
   const auto slot_bytes = static_cast<std::size_t>(slot_bytes_of_all_layers(host));
   host_data_ = {static_cast<std::size_t>(host.elements()), "the host's KV pool"};
