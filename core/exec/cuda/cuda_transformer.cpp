@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/exec/cuda/step_kernels.h"
+#include "core/exec/cuda/weight_upload.h"
 #include "core/exec/model/rope.h"
 #include "kernels/cuda/attention_f32.h"
 #include "kernels/cuda/cache_ops.h"
@@ -27,87 +28,12 @@ int up_width(const Transformer& shape) {
   return shape.gated ? 2 * shape.ffn : shape.ffn;
 }
 
-TensorType stored_type(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-      return TensorType::f32;
-    case DType::f16:
-      return TensorType::f16;
-    case DType::bf16:
-      return TensorType::bf16;
-  }
-  return TensorType::other;
-}
-
 }  // namespace
-
-// Puts tensors on the device: drawn there where the source is a random one, as they are where a
-// file holds them in our dtype, and otherwise through f32 on the host.
-struct CudaTransformer::Loader {
-  const Transformer& shape;
-  DType dtype;
-  const WeightSource& source;
-  Stream stream;
-  std::vector<float> host;
-  DeviceBuffer<float> device{0, "a tensor's upload"};
-
-  void fill(const TensorSpec& spec, void* to) {
-    if (const auto uniform = source.uniform(spec)) {
-      fill_uniform_weights(to, spec.elements(), dtype, uniform->key, uniform->mean, uniform->scale,
-                           stream);
-      return;
-    }
-    const auto stored = source.stored(spec, stored_type(dtype));
-    if (!stored.empty()) {
-      KVSTOW_CUDA(cudaMemcpy(to, stored.data(), stored.size(), cudaMemcpyHostToDevice));
-      return;
-    }
-    const auto count = static_cast<std::size_t>(spec.elements());
-    host.resize(count);
-    source.read(spec, host);
-    if (device.size() < count) device = {count, "a tensor's upload"};
-    KVSTOW_CUDA(cudaMemcpyAsync(device.get(), host.data(), count * sizeof(float),
-                                cudaMemcpyHostToDevice, stream));
-    convert_weights(device.get(), spec.elements(), dtype, to, stream);
-    KVSTOW_CUDA(cudaStreamSynchronize(stream));
-  }
-
-  // Several tensors one after the other; empty where the model has none of them.
-  [[nodiscard]] DeviceTensor read(std::initializer_list<Weight> weights, int layer = 0) {
-    std::int64_t elements = 0;
-    for (const Weight weight : weights) {
-      if (const auto spec = tensor_spec(shape, weight, layer)) elements += spec->elements();
-    }
-    if (elements == 0) return {};
-    DeviceTensor tensor(elements, dtype, "the model's weights");
-    std::int64_t at = 0;
-    for (const Weight weight : weights) {
-      const auto spec = tensor_spec(shape, weight, layer);
-      if (!spec) continue;
-      fill(*spec, tensor.at(at));
-      at += spec->elements();
-    }
-    return tensor;
-  }
-
-  // Several matrices of one input side by side: one product serves all of them.
-  [[nodiscard]] OwnedLinear fuse(int in, std::initializer_list<Weight> weights,
-                                 std::initializer_list<Weight> biases, int layer = 0) {
-    OwnedLinear linear;
-    linear.weights = read(weights, layer);
-    linear.biases = read(biases, layer);
-    linear.in = in;
-    linear.out = static_cast<int>(linear.weights.elements() / in);
-    linear.weight = linear.weights.get();
-    linear.bias = linear.biases.get();
-    return linear;
-  }
-};
 
 CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const WeightSource& source,
                                  LinearMode mode)
     : shape_(shape), dtype_(dtype), linear_((require_cuda_device(), dtype), mode) {
-  Loader load{.shape = shape_, .dtype = dtype, .source = source};
+  WeightUpload load(shape_, dtype, source);
   token_embedding_ = load.read({Weight::token_embedding});
   position_embedding_ = load.read({Weight::position_embedding});
   for (int i = 0; i < shape.layers; ++i) {

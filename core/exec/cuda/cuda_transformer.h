@@ -8,6 +8,7 @@
 #include "core/exec/cuda/device_tensor.h"
 #include "core/exec/cuda/launch_marks.h"
 #include "core/exec/cuda/linear.h"
+#include "core/exec/cuda/weight_upload.h"
 #include "core/exec/model/transformer.h"
 #include "core/exec/model/weights.h"
 #include "kernels/cuda/decode_attention.h"
@@ -60,9 +61,6 @@ class CudaTransformer {
 
  private:
   void probe();
-  struct OwnedLinear : Linear {
-    DeviceTensor weights, biases;
-  };
   struct Norm {
     DeviceTensor weight, bias;
   };
@@ -73,7 +71,6 @@ class CudaTransformer {
     OwnedLinear up;  // gate and up side by side where gated
     OwnedLinear down;
   };
-  struct Loader;
 
   // `parts` are added to x first.
   void norm(const Norm&, int rows, void* x, const float* parts, void* y, cudaStream_t,
