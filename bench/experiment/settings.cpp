@@ -339,7 +339,7 @@ void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const C
 }
 
 template <class Value>
-const Value& load_named(std::map<std::string, Value>& cache, const std::string& folder,
+const Value& load_named(std::map<std::string, Value>& cache, const char* folder,
                         const std::string& name, Value (*read)(const ConfigNode&)) {
   const auto found = cache.find(name);
   if (found != cache.end()) return found->second;
@@ -365,8 +365,8 @@ const ModelConfig& Library::model(const ConfigNode& name) {
 }
 
 const SystemConfig& Library::system(const ConfigNode& name) {
-  const SystemConfig& system =
-      load_named(systems_, "systems", name.name("system", names_in("systems")), read_system);
+  const std::string wanted = name.name("system", names_in("systems"));
+  const SystemConfig& system = load_named(systems_, "systems", wanted, read_system);
   for (const AllocatorEntry& entry : allocator_registry()) {
     if (entry.name == system.allocator) return system;
   }

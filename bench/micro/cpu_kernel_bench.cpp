@@ -210,7 +210,7 @@ void attention(benchmark::State& state, const Map& map, std::int64_t slots, int 
   constexpr int kContext = 2048;
   constexpr int kWidth = 768;
   static FloatArray data(std::size_t{2} * 8 * 2 * kContext * kWidth);
-  static const bool filled = (fill(data, 3), true);
+  static bool filled = (fill(data, 3), true);
   benchmark::DoNotOptimize(filled);
   const KvPool pool{data.data(), {1, 12, 64, slots, DType::f32}};
   FloatArray q(std::size_t{8} * kWidth);

@@ -28,14 +28,14 @@ std::span<const Isa* const> available_isas() {
 }
 
 const Isa& isa() {
-  static const Isa& chosen = []() -> const Isa& {
+  static const Isa* const chosen = [] {
     const char* wanted = std::getenv("KVSTOW_ISA");
     for (const Isa* candidate : available_isas()) {
-      if (wanted && std::string_view(wanted) == candidate->name) return *candidate;
+      if (wanted && std::string_view(wanted) == candidate->name) return candidate;
     }
-    return *available_isas().front();
+    return available_isas().front();
   }();
-  return chosen;
+  return *chosen;
 }
 
 }  // namespace kvstow::kernels::cpu
