@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Keeps of `kvstow run`s on a GPU what results/h200 records.
 
-    record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json]
+    record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json] [--keep]
 
 One entry for each row: what ran on which build, what was measured, and sums over its steps (runs that serve need
 `records: true`): all of them, those of decodes, those that began in the window, and the median step of one sequence.
@@ -11,6 +11,8 @@ entry also has its floor, the time that no engine on this device can beat:
     prompts  flops of the linear layers and of causal attention, at the rate of an 8192^3 product
   + decodes  K and V of the context at the rate of a large read, and for each step the larger of reading
              the weights once and the flops of its rows
+
+With --keep, entries of TO.json for points that RUN_DIR does not have stay as they are.
 """
 import argparse
 import csv
@@ -125,11 +127,20 @@ def rounded(value):
     return value
 
 
+# What an entry measures.
+POINT = ("experiment", "panel", "model", "system", "executor", "seed", "block_tokens", "request_rate_per_s")
+
+
+def point_of(entry):
+    return tuple(entry[key] for key in POINT)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("to", type=pathlib.Path)
     parser.add_argument("run", nargs="+", type=pathlib.Path)
     parser.add_argument("--ceilings", type=pathlib.Path)
+    parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     ceilings = ceilings_of(args.ceilings) if args.ceilings else None
     entries = []
@@ -139,8 +150,11 @@ def main():
             parser.error(f"{run}: no rows of `kvstow run` there")
         for path in rows:
             entries.append(rounded(entry_of(run, measured(path), ceilings)))
-    entries.sort(key=lambda e: (e["experiment"], e["panel"], e["model"], e["system"], e["executor"],
-                                e["seed"], e["block_tokens"], e["request_rate_per_s"] or 0))
+    if args.keep:
+        again = {point_of(e) for e in entries}
+        entries += [e for e in measured(args.to, "runs")["runs"] if point_of(e) not in again]
+    entries.sort(key=lambda e: [value or 0 if key == "request_rate_per_s" else value
+                                for key, value in zip(POINT, point_of(e))])
     text = ",\n".join("  " + json.dumps(e) for e in entries)
     args.to.write_text('{"runs": [\n' + text + "\n]}\n")
 
