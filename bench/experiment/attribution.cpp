@@ -16,11 +16,12 @@ using nlohmann::json;
 
 constexpr double kMicro = 1e6;
 
-// Steps whose time is that of a graph after a graph.
+// Steps whose time is that of a graph after a graph, and in which the host, two steps ahead, waits
+// for a graph.
 std::vector<std::size_t> steady(std::span<const DeviceStep> steps) {
   std::vector<std::size_t> found;
-  for (std::size_t i = 1; i < steps.size(); ++i) {
-    if (steps[i].graph && steps[i - 1].graph) found.push_back(i);
+  for (std::size_t i = 2; i < steps.size(); ++i) {
+    if (steps[i].graph && steps[i - 1].graph && steps[i - 2].graph) found.push_back(i);
   }
   return found;
 }

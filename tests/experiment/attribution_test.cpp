@@ -53,13 +53,13 @@ std::vector<DeviceStep> measured(std::size_t count) {
 }
 
 TEST(Attribution, SubtractsTheMarksAndLeavesTheRestUnexplained) {
-  const std::vector<DeviceStep> plain = measured(3);
-  const std::vector<HostStep> host(3, host_step(10 * kUs, 20 * kUs, 5 * kUs, 150 * kUs));
-  const std::vector<DeviceStep> marked = {marked_step(99 * kUs, 99 * kUs),
-                                          marked_step(104 * kUs, 75 * kUs),
-                                          marked_step(64 * kUs, 55 * kUs)};
+  const std::vector<DeviceStep> plain = measured(4);
+  const std::vector<HostStep> host(4, host_step(10 * kUs, 20 * kUs, 5 * kUs, 150 * kUs));
+  const std::vector<DeviceStep> marked = {
+      marked_step(99 * kUs, 99 * kUs), marked_step(99 * kUs, 99 * kUs),
+      marked_step(104 * kUs, 75 * kUs), marked_step(64 * kUs, 55 * kUs)};
   const Attribution a = attribute(plain, host, marked);
-  EXPECT_EQ(a.steps, 2);  // the first step follows no other
+  EXPECT_EQ(a.steps, 2);  // the first two follow fewer than two others
   EXPECT_NEAR(a.step, 200 * kUs, 1e-12);
   EXPECT_NEAR(a.mark, 1 * kUs, 1e-12);
   EXPECT_EQ(a.scale, 1);
@@ -76,9 +76,9 @@ TEST(Attribution, SubtractsTheMarksAndLeavesTheRestUnexplained) {
 }
 
 TEST(Attribution, ScalesDownToTheMeasuredStepAndNeverUp) {
-  const std::vector<DeviceStep> plain = measured(2);
-  const std::vector<HostStep> host(2);
-  const std::vector<DeviceStep> marked(2, marked_step(292 * kUs, 105 * kUs));  // 288 + 100
+  const std::vector<DeviceStep> plain = measured(3);
+  const std::vector<HostStep> host(3);
+  const std::vector<DeviceStep> marked(3, marked_step(292 * kUs, 105 * kUs));  // 288 + 100
   const Attribution a = attribute(plain, host, marked);
   EXPECT_NEAR(a.scale, 0.5, 1e-9);
   EXPECT_NEAR(part(a.device, "attention"), 144 * kUs, 1e-12);
@@ -87,13 +87,14 @@ TEST(Attribution, ScalesDownToTheMeasuredStepAndNeverUp) {
 }
 
 TEST(Attribution, PromptsAreLeftOut) {
-  std::vector<DeviceStep> plain = measured(4);
-  plain[1] = {.graph = false, .idle = 1, .device = 1};  // 2 follows a prompt, 3 follows a graph
-  std::vector<HostStep> host(4, host_step(1, 1, 1, 1));
-  host[3] = host_step(10 * kUs, 0, 0, 0);
-  std::vector<DeviceStep> marked(4, marked_step(1, 1));
+  std::vector<DeviceStep> plain = measured(5);
+  // 2 follows a prompt; in 3 the host waits for it; 4 is a graph's all over.
+  plain[1] = {.graph = false, .idle = 1, .device = 1};
+  std::vector<HostStep> host(5, host_step(1, 1, 1, 1));
+  host[4] = host_step(10 * kUs, 0, 0, 0);
+  std::vector<DeviceStep> marked(5, marked_step(1, 1));
   marked[1].graph = false;
-  marked[3] = marked_step(44 * kUs, 5 * kUs);
+  marked[4] = marked_step(44 * kUs, 5 * kUs);
   const Attribution a = attribute(plain, host, marked);
   EXPECT_EQ(a.steps, 1);
   EXPECT_NEAR(a.step, 200 * kUs, 1e-12);
