@@ -68,8 +68,7 @@ void ForcingTeacher::draw(const StepGroup& group, std::span<const float> logits,
 void ForcingTeacher::compare(const StepGroup& group, std::size_t sample,
                              std::span<const float> found, std::span<const float> expected) {
   const double error = relative_l2(found, expected);
-  KVSTOW_CHECK(std::isfinite(error),
-               "a logit is not finite: some K or V was read that nobody had written");
+  check_finite(std::isfinite(error));
   ++verdict_.rows;
   verdict_.largest = std::max(verdict_.largest, error);
   if (error <= verdict_.tolerance) return;

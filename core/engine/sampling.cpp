@@ -40,6 +40,10 @@ std::int32_t sample(std::span<const float> logits, const SamplingConfig& config,
 
 }  // namespace
 
+void check_finite(bool finite) {
+  KVSTOW_CHECK(finite, "a logit is not finite: some K or V was read that nobody had written");
+}
+
 // Sixteen running sums, so that the order does not depend on the compiler.
 double log_sum_exp(std::span<const float> logits) {
   float largest = logits[0];
@@ -48,8 +52,7 @@ double log_sum_exp(std::span<const float> logits) {
     finite &= std::isfinite(x);
     largest = std::max(largest, x);
   }
-  KVSTOW_CHECK(finite,
-               "logits are not finite: K or V was read from a slot that nobody had written");
+  check_finite(finite);
   double sums[16] = {};
   for (std::size_t i = 0; i < logits.size(); ++i) {
     sums[i % 16] += double{std::exp(logits[i] - largest)};

@@ -30,8 +30,10 @@ struct DrawnToken {
 [[nodiscard]] DrawnToken draw_token(std::span<const float> logits, const SamplingConfig&,
                                     double uniform);
 
-// log(sum(exp(logits))). Throws InvariantError where a logit is not finite: some K or V was read
-// that nobody had written. REQUIRES: logits not empty.
+// Throws InvariantError where a logit is not finite: some K or V was read that nobody had written.
+void check_finite(bool finite);
+
+// log(sum(exp(logits))). Throws as check_finite does. REQUIRES: logits not empty.
 [[nodiscard]] double log_sum_exp(std::span<const float> logits);
 
 // The `count` likeliest tokens (all, where there are fewer), best first, ties by token.

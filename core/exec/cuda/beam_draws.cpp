@@ -42,9 +42,8 @@ void BeamDraws::choose(const StepGroup& group, int first, int rows, int vocab,
                                   .log_sum = log_sum_.get() + first,
                                   .token = token_.get() + place,
                                   .logit = logit_.get() + place};
-  KVSTOW_CHECK(std::none_of(candidates.log_sum, candidates.log_sum + rows,
-                            [](double sum) { return std::isnan(sum); }),
-               "a logit is not finite: some K or V was read that nobody had written");
+  check_finite(std::none_of(candidates.log_sum, candidates.log_sum + rows,
+                            [](double sum) { return std::isnan(sum); }));
   draw_beams(group, candidates, histories, out);
 }
 

@@ -358,7 +358,7 @@ void CudaExecutor::read_tokens(Flight& flight) {
     TokenHistory& history = histories_.of(seq, *request);
     --history.on_their_way;
     const std::int32_t token = token_[i];
-    KVSTOW_CHECK(token >= 0, "a logit is not finite: some K or V was read that nobody had written");
+    check_finite(token >= 0);
     if (decided_on_host(*request)) continue;
     history.tokens.push_back(token);
     tokens_.push_back({seq, seq, token, logprob_[i]});
