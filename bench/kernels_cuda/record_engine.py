@@ -153,8 +153,7 @@ def main():
     if args.keep:
         again = {point_of(e) for e in entries}
         entries += [e for e in measured(args.to, "runs")["runs"] if point_of(e) not in again]
-    entries.sort(key=lambda e: [value or 0 if key == "request_rate_per_s" else value
-                                for key, value in zip(POINT, point_of(e))])
+    entries.sort(key=lambda e: (*point_of(e)[:-1], e["request_rate_per_s"] or 0))
     text = ",\n".join("  " + json.dumps(e) for e in entries)
     args.to.write_text('{"runs": [\n' + text + "\n]}\n")
 
