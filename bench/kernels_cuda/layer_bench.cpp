@@ -9,6 +9,7 @@
 #include "kernels/cuda/cache_ops.h"
 #include "kernels/cuda/layers.h"
 #include "kernels/cuda/sampling.h"
+#include "kernels/cuda/thin_product.h"
 
 namespace kvstow::bench {
 namespace {
@@ -60,14 +61,17 @@ void register_model(const Model& m, int rows) {
   const auto row_bytes = [=](int width) {
     return 2 * static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
   };
-  add("add_norm", [=](benchmark::State& state) {
-    std::uint16_t* x = Lab::get().numbers(4 * row_bytes(m.hidden));
-    std::uint16_t* residual = x + row_bytes(m.hidden) / 2;
-    DeviceArray<std::uint16_t> y(row_bytes(m.hidden) / 2);
-    run(state, 2 * row_bytes(m.hidden), 2 * row_bytes(m.hidden), [&](cudaStream_t s) {
-      cuda::add_norm({kernels::NormKind::rms_norm, rows, 1, m.hidden, x, m.hidden, x, nullptr,
-                      y.get(), m.hidden, 1e-6f, DType::f16},
-                     residual, s, cuda::Dependent::yes);
+  // The parts of a product onto the residual, both f32.
+  add("join_norm", [=](benchmark::State& state) {
+    const std::size_t elements = row_bytes(m.hidden) / 2;
+    const DeviceArray<float> parts(std::vector<float>(cuda::kThinParts * elements, 0.5f));
+    const DeviceArray<float> residual(std::vector<float>(elements, 1.0f));
+    const std::uint16_t* weight = Lab::get().numbers(row_bytes(m.hidden));
+    DeviceArray<std::uint16_t> y(elements);
+    run(state, (cuda::kThinParts + 1) * 4 * elements, (4 + 2) * elements, [&](cudaStream_t s) {
+      cuda::join_norm({kernels::NormKind::rms_norm, rows, 1, m.hidden, nullptr, m.hidden, weight,
+                       nullptr, y.get(), m.hidden, 1e-6f, DType::f16},
+                      parts.get(), residual.get(), s, cuda::Dependent::yes);
     });
   });
   add("silu_mul", [=](benchmark::State& state) {

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < 8; ++i) x[i] += y[i];
   }
-  store8(static_cast<T*>(a.y) + p.row * a.y_stride + p.at, x);
+  store8(static_cast<float*>(a.y) + p.row * a.y_stride + p.at, x);
 }
 
 }  // namespace

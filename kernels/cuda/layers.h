@@ -1,6 +1,7 @@
 // The rest of a layer on the GPU: norms, activations, embeddings. Device pointers, any dtype
-// of kv_cache.h, fp32 inside with one rounding at the end. Widths and strides are multiples of 8
-// elements. A row's sums are taken in an order that its width alone decides.
+// of kv_cache.h, fp32 inside with one rounding at the end. The residual stream, which embeddings
+// begin and norms read, is f32 whatever the dtype. Widths and strides are multiples of 8 elements.
+// A row's sums are taken in an order that its width alone decides.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -10,18 +11,14 @@
 
 namespace kvstow::kernels::cuda {
 
-// width at most 16384. For many short vectors (q/k norms) rotate_and_write does better.
+// x is f32; weight, bias and y, which is not x, are of the dtype. width at most 16384. q/k norms
+// are rotate_and_write's.
 void norm(const NormArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
 
-// residual += x, then y = norm(residual), in one pass. residual: [rows, segments * width], rows
-// x_stride apart. The sum is rounded to the dtype before the norm reads it, as a kernel of its own
-// would have left it.
-void add_norm(const NormArgs&, void* residual, cudaStream_t stream,
-              Dependent dependent = Dependent::no);
-
-// Likewise with the sum, in order, of a thin product's parts (f32 [kThinParts, rows, width],
-// thin_product.h) instead of x, which is not read; one segment of at most 8192.
-void join_norm(const NormArgs&, const float* parts, void* residual, cudaStream_t stream,
+// residual += the sum, in order, of a thin product's parts ([kThinParts, rows, width],
+// thin_product.h), then y = norm(residual), in one pass. residual: [rows, width], rows x_stride
+// apart; x is not read. One segment of at most 8192.
+void join_norm(const NormArgs&, const float* parts, float* residual, cudaStream_t stream,
                Dependent dependent = Dependent::no);
 
 void activation(const ActivationArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
@@ -31,6 +28,7 @@ struct StepBegin {
   const std::int32_t* drawn = nullptr;  // by the step before: a token below 0 is drawn[~token]
   std::uint64_t* at = nullptr;          // gets the device's clock in nanoseconds; null: not wanted
 };
+// The tables are of the dtype, y is f32.
 void embedding(const EmbeddingArgs&, const StepBegin& begin, cudaStream_t stream,
                Dependent dependent = Dependent::no);
 

@@ -19,17 +19,16 @@ __device__ float block_sum(float x, float* parts) {
   return sum;
 }
 
-// What a vector is the norm of, where it is not x: the residual plus that, which takes its place.
+// Parts of a product, [kParts, rows, width]: the residual takes them up and stands for x.
 struct Added {
-  void* residual = nullptr;
-  const float* parts = nullptr;  // [kParts, rows, width] instead of x
+  float* residual = nullptr;
+  const float* parts = nullptr;
 };
 
 // One block per vector; thread t holds its 16-byte vectors t, t + blockDim, ...
 template <class T, int kVectors, int kParts>
 __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, const Added added) {
   __shared__ float sums[2][32];
-  T* residual = static_cast<T*>(added.residual);
   ptx::let_next_kernel_start();
   const std::int64_t row = blockIdx.x / a.segments;
   const bool centred = a.kind == NormKind::layer_norm;
@@ -44,13 +43,15 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, con
   }
   ptx::wait_for_earlier_kernels();
   const std::int64_t begin = std::int64_t{blockIdx.x % a.segments} * a.width;
-  const T* from = static_cast<const T*>(a.x) + row * a.x_stride + begin;
+  const std::int64_t first = row * a.x_stride + begin;
+  const float* from = (kParts > 0 ? added.residual : static_cast<const float*>(a.x)) + first;
   float x[kVectors][8] = {};
   float sum = 0;
 #pragma unroll
   for (int v = 0; v < kVectors; ++v) {
     const int at = static_cast<int>(v * blockDim.x + threadIdx.x) * 8;
     if (at >= a.width) continue;
+    load8(from + at, x[v]);
     if constexpr (kParts > 0) {
       float part[kParts][8];
 #pragma unroll
@@ -58,22 +59,13 @@ __global__ void __launch_bounds__(kMaxThreads) norm_kernel(const NormArgs a, con
         load8(added.parts + (std::int64_t{p} * a.rows + row) * a.width + at, part[p]);
       }
 #pragma unroll
-      for (int p = 0; p < kParts; ++p) {
+      for (int p = 1; p < kParts; ++p) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) x[v][i] += part[p][i];
+        for (int i = 0; i < 8; ++i) part[0][i] += part[p][i];
       }
-    } else {
-      load8(from + at, x[v]);
-    }
-    if (residual) {
-      T* r = residual + row * a.x_stride + begin + at;
-      float before[8];
-      load8(r, before);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        x[v][i] = ptx::to_float(ptx::from_float<T>(before[i] + x[v][i]));
-      }
-      store8(r, x[v]);
+      for (int i = 0; i < 8; ++i) x[v][i] += part[0][i];
+      store8(added.residual + first + at, x[v]);
     }
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum += x[v][i];
@@ -131,18 +123,14 @@ void launch_norm(const NormArgs& a, const Added& added, cudaStream_t stream, Dep
 
 }  // namespace
 
-void add_norm(const NormArgs& a, void* residual, cudaStream_t stream, Dependent dependent) {
-  launch_norm<0>(a, {.residual = residual}, stream, dependent);
-}
-
-void join_norm(const NormArgs& a, const float* parts, void* residual, cudaStream_t stream,
+void join_norm(const NormArgs& a, const float* parts, float* residual, cudaStream_t stream,
                Dependent dependent) {
   require(a.segments == 1, "norm", "parts of several segments");
   launch_norm<kThinParts>(a, {.residual = residual, .parts = parts}, stream, dependent);
 }
 
 void norm(const NormArgs& a, cudaStream_t stream, Dependent dependent) {
-  add_norm(a, nullptr, stream, dependent);
+  launch_norm<0>(a, {}, stream, dependent);
 }
 
 }  // namespace kvstow::kernels::cuda

@@ -154,7 +154,7 @@ TEST_P(ThinProduct, AChainOfEarlyLaunchesIsTheChainOfLateOnes) {
   const DeviceArray<std::uint16_t> weight(random_typed(kWidth, dtype, random).bits);
   const TypedFloats start = random_typed(std::size_t{kRows} * kWidth, dtype, random);
   const auto run = [&](Dependent dependent) {
-    DeviceArray<std::uint16_t> hidden(start.bits);
+    DeviceArray<float> hidden(start.floats);
     DeviceArray<std::uint16_t> normed(start.bits);
     DeviceArray<std::uint16_t> middle(start.bits);
     DeviceArray<float> parts(std::size_t{kThinParts} * kRows * kWidth);

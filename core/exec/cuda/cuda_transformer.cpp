@@ -44,10 +44,10 @@ CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const We
     layer.q_norm = load.read({Weight::q_norm}, i);
     layer.k_norm = load.read({Weight::k_norm}, i);
     layer.qkv = load.fuse(shape.hidden, {Weight::q, Weight::k, Weight::v},
-                          {Weight::q_bias, Weight::k_bias, Weight::v_bias}, i);
-    layer.o = load.fuse(shape.q_width(), {Weight::o}, {Weight::o_bias}, i);
-    layer.up = load.fuse(shape.hidden, {Weight::gate, Weight::up}, {Weight::up_bias}, i);
-    layer.down = load.fuse(shape.ffn, {Weight::down}, {Weight::down_bias}, i);
+                          {Weight::q_bias, Weight::k_bias, Weight::v_bias}, dtype, i);
+    layer.o = load.fuse(shape.q_width(), {Weight::o}, {Weight::o_bias}, DType::f32, i);
+    layer.up = load.fuse(shape.hidden, {Weight::gate, Weight::up}, {Weight::up_bias}, dtype, i);
+    layer.down = load.fuse(shape.ffn, {Weight::down}, {Weight::down_bias}, DType::f32, i);
   }
   final_norm_ = {load.read({Weight::final_norm}), load.read({Weight::final_norm_bias})};
   if (shape.tied_embeddings) {
@@ -55,7 +55,7 @@ CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const We
     lm_head_.out = shape.vocab;
     lm_head_.weight = token_embedding_.get();
   } else {
-    lm_head_ = load.fuse(shape.hidden, {Weight::lm_head}, {});
+    lm_head_ = load.fuse(shape.hidden, {Weight::lm_head}, {}, DType::f32);
   }
   if (!shape.learned_positions) {
     const RopeTable table = rope_table(shape);
@@ -88,13 +88,18 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   const auto buffer = [&](int height, int width) {
     return DeviceTensor(std::int64_t{height} * width, model.dtype_, "a step's activations");
   };
-  hidden_ = buffer(rows, shape.hidden);
-  normed_ = buffer(rows, shape.hidden);
+  const auto residual = [&](int height) {
+    return DeviceBuffer<float>(
+        static_cast<std::size_t>(height) * static_cast<std::size_t>(shape.hidden),
+        "a step's activations");
+  };
+  hidden_ = residual(rows);
+  last_ = residual(draws);
+  normed_ = buffer(std::max(rows, draws), shape.hidden);
   qkv_ = buffer(rows, shape.q_width() + 2 * shape.kv_width());
   attended_ = buffer(rows, shape.q_width());
   mlp_ = buffer(rows, up_width(shape));
   if (shape.gated) activated_ = buffer(rows, shape.ffn);
-  last_ = buffer(draws, shape.hidden);
   logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
              "a step's logits"};
   const kernels::KvLayout layout{shape.layers, shape.kv_heads, shape.head_dim, 0, model.dtype_};
@@ -105,7 +110,7 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   KVSTOW_CUDA(cudaDeviceSynchronize());
 }
 
-void CudaTransformer::norm(const Norm& n, int rows, void* x, const float* parts, void* y,
+void CudaTransformer::norm(const Norm& n, int rows, float* x, const float* parts, void* y,
                            cudaStream_t stream, Dependent dependent) {
   const kernels::NormArgs args{
       .kind = shape_.layer_norm ? kernels::NormKind::layer_norm : kernels::NormKind::rms_norm,
@@ -255,7 +260,7 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
                               const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
   KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
                "a step with more rows than its workspace");
-  void* x = work.hidden_.get();
+  float* x = work.hidden_.get();
   enter(work.marks_, LaunchClass::embedding, stream);
   const std::int64_t unused_positions = std::int64_t{kPositionOffset} * shape_.hidden;
   kernels::cuda::embedding(
@@ -293,16 +298,16 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
               joins || i + 1 < shape_.layers ? LinearUse::add_join : LinearUse::add, work, stream);
   }
   if (rows.draws == 0) return;
-  void* last = x;
+  float* last = x;
   if (rows.logits != nullptr) {
     enter(work.marks_, LaunchClass::embedding, stream);
-    gather_rows(x, rows.logits, rows.draws, shape_.hidden, dtype_, work.last_.get(), stream);
+    gather_rows(x, rows.logits, rows.draws, shape_.hidden, DType::f32, work.last_.get(), stream);
     last = work.last_.get();
   }
   enter(work.marks_, LaunchClass::norm, stream);
-  norm(final_norm_, rows.draws, last, work.parts_, work.last_.get(), stream);
+  norm(final_norm_, rows.draws, last, work.parts_, work.normed_.get(), stream);
   enter(work.marks_, LaunchClass::linear, stream);
-  linear_.run(lm_head_, LinearUse::logits, rows.draws, work.last_.get(), shape_.hidden,
+  linear_.run(lm_head_, LinearUse::logits, rows.draws, work.normed_.get(), shape_.hidden,
               work.logits_.get(), shape_.vocab, stream);
 }
 
@@ -349,7 +354,7 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
     linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
                       work.activated_.get(), shape_.ffn, after, best, stream);
   }
-  linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.last_.get(),
+  linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.normed_.get(),
                shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
 }
 

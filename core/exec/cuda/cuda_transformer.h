@@ -43,8 +43,9 @@ class CudaTransformer {
     int rows_;
     int draws_;
     LaunchMarks* marks_ = nullptr;
-    const float* parts_ = nullptr;  // of a product, that the next norm adds to hidden_
-    DeviceTensor hidden_, normed_, qkv_, attended_, mlp_, activated_, last_;
+    const float* parts_ = nullptr;       // of a product, that the next norm adds to hidden_
+    DeviceBuffer<float> hidden_, last_;  // the residual stream, and of it the rows with logits
+    DeviceTensor normed_, qkv_, attended_, mlp_, activated_;
     DeviceBuffer<float> logits_;
     kernels::cuda::DecodeSchedule schedule_;
     DeviceBuffer<unsigned char> decode_workspace_;
@@ -73,7 +74,7 @@ class CudaTransformer {
   };
 
   // `parts` are added to x first.
-  void norm(const Norm&, int rows, void* x, const float* parts, void* y, cudaStream_t,
+  void norm(const Norm&, int rows, float* x, const float* parts, void* y, cudaStream_t,
             kernels::cuda::Dependent = kernels::cuda::Dependent::yes);
   template <class Map>
   void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, Workspace&,

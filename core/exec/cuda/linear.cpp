@@ -90,11 +90,15 @@ LinearRunner::~LinearRunner() {
   cublasLtDestroy(handle_);
 }
 
+DType LinearRunner::y_dtype(LinearUse use) const {
+  const bool f32 = use == LinearUse::add || use == LinearUse::add_join || use == LinearUse::logits;
+  return f32 ? DType::f32 : dtype_;
+}
+
 std::unique_ptr<LinearRunner::Plan> LinearRunner::describe(const Shape& s) const {
   auto plan = std::make_unique<Plan>();
   plan->shape = s;
   const cudaDataType_t type = type_of(dtype_);
-  const cudaDataType_t out_type = s.use == LinearUse::logits ? CUDA_R_32F : type;
   check(cublasLtMatmulDescCreate(&plan->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F),
         "cublasLtMatmulDescCreate");
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
@@ -116,7 +120,7 @@ std::unique_ptr<LinearRunner::Plan> LinearRunner::describe(const Shape& s) const
   };
   layout(&plan->w, type, s.in, s.out, s.in);
   layout(&plan->x, type, s.in, s.rows, s.x_stride);
-  layout(&plan->y, out_type, s.out, s.rows, s.y_stride);
+  layout(&plan->y, type_of(y_dtype(s.use)), s.out, s.rows, s.y_stride);
   return plan;
 }
 
@@ -186,8 +190,7 @@ void LinearRunner::probe(const Linear& l, LinearUse use, std::int64_t x_stride,
                          std::int64_t y_stride, cudaStream_t stream) {
   Shape shape{l.in, l.out, 0, x_stride, y_stride, use, l.bias != nullptr};
   if (ranges_.contains(shape)) return;
-  const std::size_t element = kernels::size_of(use == LinearUse::logits ? DType::f32 : dtype_);
-  const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * element;
+  const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * kernels::size_of(y_dtype(use));
   constexpr int kRows[] = {1, 2, 8, 64, 256, 2048};
   constexpr std::size_t kLargest = std::size_t{512} << 20;  // of y; logits are probed at fewer rows
   std::vector<int> sizes;
@@ -261,12 +264,12 @@ const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const v
   shape.rows = 0;
   const int most = most_rows(shape);
   const auto element = static_cast<std::int64_t>(kernels::size_of(dtype_));
-  const std::int64_t out_element = use == LinearUse::logits ? 4 : element;
+  const auto y_element = static_cast<std::int64_t>(kernels::size_of(y_dtype(use)));
   for (int first = 0; first < rows; first += most) {
     shape.rows = std::min(rows - first, most);
     Plan& known = plan(shape);
     run(known, known.algo, l, static_cast<const unsigned char*>(x) + first * x_stride * element,
-        static_cast<unsigned char*>(y) + first * y_stride * out_element, stream);
+        static_cast<unsigned char*>(y) + first * y_stride * y_element, stream);
   }
   return nullptr;
 }

@@ -17,7 +17,8 @@
 
 namespace kvstow {
 
-// y = x W^T + bias, then what `use` says. Weight [out, in] row-major in the model's dtype.
+// y = x W^T + bias, then what `use` says. Weight [out, in] row-major in the model's dtype; the bias
+// is of y's.
 struct Linear {
   int in = 0;
   int out = 0;
@@ -28,10 +29,10 @@ struct Linear {
 enum class LinearUse : std::uint8_t {
   store,
   store_relu,
-  add,       // y += ...: the residual
+  add,       // y += ...: the residual, in f32
   add_join,  // likewise, or y stays and run() says what parts are to be added (join_norm)
   silu_mul,  // y = silu(gate) * up, weights of the gate's outputs first; only where fuses_silu()
-  logits,    // stored as f32
+  logits,    // in f32
 };
 
 // Which algorithms may be used.
@@ -48,7 +49,7 @@ class LinearRunner {
   LinearRunner(kernels::DType, LinearMode);
   ~LinearRunner();
 
-  // x: [rows, in], x_stride elements apart; y likewise, of the dtype or f32. Returns the parts that
+  // x: [rows, in], x_stride elements apart; y likewise, in the dtype or f32. Returns the parts that
   // are left to add to y (add_join alone), good until the next run(), or null.
   const float* run(const Linear&, LinearUse, int rows, const void* x, std::int64_t x_stride,
                    void* y, std::int64_t y_stride, cudaStream_t);
@@ -90,6 +91,7 @@ class LinearRunner {
   struct Plan;
   using Ranges = std::map<int, cublasLtMatmulAlgo_t>;  // by the largest number of rows each serves
 
+  [[nodiscard]] kernels::DType y_dtype(LinearUse) const;
   [[nodiscard]] bool is_thin(const Shape&) const;
   [[nodiscard]] kernels::cuda::ThinProductArgs thin(const Linear&, const Shape&, const void* x,
                                                     void* y) const;

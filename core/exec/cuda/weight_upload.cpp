@@ -23,13 +23,13 @@ TensorType stored_type(DType dtype) {
 
 }  // namespace
 
-void WeightUpload::fill(const TensorSpec& spec, void* to) {
+void WeightUpload::fill(const TensorSpec& spec, DType dtype, void* to) {
   if (const auto uniform = source_.uniform(spec)) {
-    fill_uniform_weights(to, spec.elements(), dtype_, uniform->key, uniform->mean, uniform->scale,
+    fill_uniform_weights(to, spec.elements(), dtype, uniform->key, uniform->mean, uniform->scale,
                          stream_);
     return;
   }
-  const auto stored = source_.stored(spec, stored_type(dtype_));
+  const auto stored = source_.stored(spec, stored_type(dtype));
   if (!stored.empty()) {
     KVSTOW_CUDA(cudaMemcpy(to, stored.data(), stored.size(), cudaMemcpyHostToDevice));
     return;
@@ -40,32 +40,32 @@ void WeightUpload::fill(const TensorSpec& spec, void* to) {
   if (device_.size() < count) device_ = {count, "a tensor's upload"};
   KVSTOW_CUDA(cudaMemcpyAsync(device_.get(), host_.data(), count * sizeof(float),
                               cudaMemcpyHostToDevice, stream_));
-  convert_weights(device_.get(), spec.elements(), dtype_, to, stream_);
+  convert_weights(device_.get(), spec.elements(), dtype, to, stream_);
   KVSTOW_CUDA(cudaStreamSynchronize(stream_));
 }
 
-DeviceTensor WeightUpload::read(std::initializer_list<Weight> weights, int layer) {
+DeviceTensor WeightUpload::read(std::initializer_list<Weight> weights, int layer, DType dtype) {
   std::int64_t elements = 0;
   for (const Weight weight : weights) {
     if (const auto spec = tensor_spec(shape_, weight, layer)) elements += spec->elements();
   }
   if (elements == 0) return {};
-  DeviceTensor tensor(elements, dtype_, "the model's weights");
+  DeviceTensor tensor(elements, dtype, "the model's weights");
   std::int64_t at = 0;
   for (const Weight weight : weights) {
     const auto spec = tensor_spec(shape_, weight, layer);
     if (!spec) continue;
-    fill(*spec, tensor.at(at));
+    fill(*spec, dtype, tensor.at(at));
     at += spec->elements();
   }
   return tensor;
 }
 
 OwnedLinear WeightUpload::fuse(int in, std::initializer_list<Weight> weights,
-                               std::initializer_list<Weight> biases, int layer) {
+                               std::initializer_list<Weight> biases, DType results, int layer) {
   OwnedLinear linear;
   linear.weights = read(weights, layer);
-  linear.biases = read(biases, layer);
+  linear.biases = read(biases, layer, results);
   linear.in = in;
   linear.out = static_cast<int>(linear.weights.elements() / in);
   linear.weight = linear.weights.get();

@@ -27,14 +27,19 @@ class WeightUpload {
       : shape_(shape), dtype_(dtype), source_(source) {}
 
   // Several tensors one after the other; empty where the model has none of them.
-  [[nodiscard]] DeviceTensor read(std::initializer_list<Weight>, int layer = 0);
+  [[nodiscard]] DeviceTensor read(std::initializer_list<Weight> weights, int layer = 0) {
+    return read(weights, layer, dtype_);
+  }
 
-  // Several matrices of one input side by side: one product serves all of them.
+  // Several matrices of one input side by side: one product serves all of them. The biases are of
+  // the dtype of its results.
   [[nodiscard]] OwnedLinear fuse(int in, std::initializer_list<Weight> weights,
-                                 std::initializer_list<Weight> biases, int layer = 0);
+                                 std::initializer_list<Weight> biases, kernels::DType results,
+                                 int layer = 0);
 
  private:
-  void fill(const TensorSpec&, void* to);
+  [[nodiscard]] DeviceTensor read(std::initializer_list<Weight>, int layer, kernels::DType);
+  void fill(const TensorSpec&, kernels::DType, void* to);
 
   const Transformer& shape_;
   kernels::DType dtype_;
