@@ -85,21 +85,22 @@ void CudaTransformer::probe() {
 CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, int draws)
     : rows_(rows), draws_(draws) {
   const Transformer& shape = model.shape_;
-  const auto buffer = [&](int height, int width) {
-    return DeviceTensor(std::int64_t{height} * width, model.dtype_, "a step's activations");
-  };
   const auto residual = [&](int height) {
     return DeviceBuffer<float>(
         static_cast<std::size_t>(height) * static_cast<std::size_t>(shape.hidden),
         "a step's activations");
   };
+  const auto buffer = [&](int width) {
+    return DeviceTensor(std::int64_t{std::max(rows, draws)} * width, model.dtype_,
+                        "a step's activations");
+  };
   hidden_ = residual(rows);
   last_ = residual(draws);
-  normed_ = buffer(std::max(rows, draws), shape.hidden);
-  qkv_ = buffer(rows, shape.q_width() + 2 * shape.kv_width());
-  attended_ = buffer(rows, shape.q_width());
-  mlp_ = buffer(rows, up_width(shape));
-  if (shape.gated) activated_ = buffer(rows, shape.ffn);
+  normed_ = buffer(shape.hidden);
+  qkv_ = buffer(shape.q_width() + 2 * shape.kv_width());
+  attended_ = buffer(shape.q_width());
+  mlp_ = buffer(up_width(shape));
+  if (shape.gated) activated_ = buffer(shape.ffn);
   logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
              "a step's logits"};
   const kernels::KvLayout layout{shape.layers, shape.kv_heads, shape.head_dim, 0, model.dtype_};
@@ -211,9 +212,6 @@ void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvP
     attention(rows, kernels::BlockTableMap{rows.table, rows.table_stride, rows.block_tokens}, pool,
               layer, work, stream);
   }
-  enter(work.marks_, LaunchClass::linear, stream);
-  work.parts_ = linear_.run(own.o, LinearUse::add_join, rows.rows, work.attended_.get(),
-                            shape_.q_width(), work.hidden_.get(), shape_.hidden, stream);
 }
 
 // cuBLASLt does not let the next launch start early; one that may is 0.4 us later than one that may
@@ -230,8 +228,14 @@ void CudaTransformer::activation(int rows, Workspace& work, cudaStream_t stream)
                             stream);
 }
 
-void CudaTransformer::mlp_block(const Layer& layer, int rows, LinearUse add, Workspace& work,
-                                cudaStream_t stream) {
+// The rest of a layer, of `rows` rows of the residual stream x.
+void CudaTransformer::after_attention(const Layer& layer, int rows, const void* attended, float* x,
+                                      Workspace& work, cudaStream_t stream) {
+  enter(work.marks_, LaunchClass::linear, stream);
+  work.parts_ = linear_.run(layer.o, LinearUse::add_join, rows, attended, shape_.q_width(), x,
+                            shape_.hidden, stream);
+  enter(work.marks_, LaunchClass::norm, stream);
+  norm(layer.mlp_norm, rows, x, work.parts_, work.normed_.get(), stream);
   const void* activated = work.mlp_.get();
   enter(work.marks_, LaunchClass::linear, stream);
   if (shape_.gated && linear_.fuses_silu(layer.up, rows, shape_.hidden, shape_.ffn)) {
@@ -252,7 +256,7 @@ void CudaTransformer::mlp_block(const Layer& layer, int rows, LinearUse add, Wor
     linear_.run(layer.up, LinearUse::store_relu, rows, work.normed_.get(), shape_.hidden,
                 work.mlp_.get(), shape_.ffn, stream);
   }
-  work.parts_ = linear_.run(layer.down, add, rows, activated, shape_.ffn, work.hidden_.get(),
+  work.parts_ = linear_.run(layer.down, LinearUse::add_join, rows, activated, shape_.ffn, x,
                             shape_.hidden, stream);
 }
 
@@ -280,9 +284,8 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
     kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_map, rows.decode_length,
                                          rows.decodes, work.decode_workspace_.get(), stream);
   }
-  // The last sum that a product leaves in parts is joined by the final norm, if that is of all
-  // rows.
-  const bool joins = rows.logits == nullptr && rows.draws == rows.rows;
+  const void* attended = work.attended_.get();
+  int wanted = rows.rows;
   work.parts_ = nullptr;
   for (int i = 0; i < shape_.layers; ++i) {
     const Layer& layer = layers_[static_cast<std::size_t>(i)];
@@ -292,22 +295,22 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
     norm(layer.attention_norm, rows.rows, x, work.parts_, work.normed_.get(), stream,
          i == 0 ? Dependent::no : Dependent::yes);
     attention_block(rows, pool, i, work, stream);
-    enter(work.marks_, LaunchClass::norm, stream);
-    norm(layer.mlp_norm, rows.rows, x, work.parts_, work.normed_.get(), stream);
-    mlp_block(layer, rows.rows,
-              joins || i + 1 < shape_.layers ? LinearUse::add_join : LinearUse::add, work, stream);
-  }
-  if (rows.draws == 0) return;
-  float* last = x;
-  if (rows.logits != nullptr) {
-    enter(work.marks_, LaunchClass::embedding, stream);
-    gather_rows(x, rows.logits, rows.draws, shape_.hidden, DType::f32, work.last_.get(), stream);
-    last = work.last_.get();
+    // After the last layer's attention nobody looks at other rows than those with logits.
+    if (i + 1 == shape_.layers && rows.logits != nullptr) {
+      wanted = rows.draws;
+      if (wanted == 0) return;
+      enter(work.marks_, LaunchClass::embedding, stream);
+      gather_rows(x, rows.logits, wanted, shape_.hidden, DType::f32, work.last_.get(), stream);
+      gather_rows(attended, rows.logits, wanted, shape_.q_width(), dtype_, work.qkv_.get(), stream);
+      x = work.last_.get();
+      attended = work.qkv_.get();
+    }
+    after_attention(layer, wanted, attended, x, work, stream);
   }
   enter(work.marks_, LaunchClass::norm, stream);
-  norm(final_norm_, rows.draws, last, work.parts_, work.normed_.get(), stream);
+  norm(final_norm_, wanted, x, work.parts_, work.normed_.get(), stream);
   enter(work.marks_, LaunchClass::linear, stream);
-  linear_.run(lm_head_, LinearUse::logits, rows.draws, work.normed_.get(), shape_.hidden,
+  linear_.run(lm_head_, LinearUse::logits, wanted, work.normed_.get(), shape_.hidden,
               work.logits_.get(), shape_.vocab, stream);
 }
 

@@ -82,7 +82,8 @@ class CudaTransformer {
   void attention_block(const DeviceRows&, const kernels::KvPool&, int layer, Workspace&,
                        cudaStream_t);
   void activation(int rows, Workspace&, cudaStream_t);
-  void mlp_block(const Layer&, int rows, LinearUse add, Workspace&, cudaStream_t);
+  void after_attention(const Layer&, int rows, const void* attended, float* x, Workspace&,
+                       cudaStream_t);
 
   Transformer shape_;
   kernels::DType dtype_;
