@@ -13,14 +13,14 @@ constexpr int kOutputs = 64;                 // of a block: one warpgroup's
 constexpr int kThreads = 160;                // and a warp that copies
 constexpr int kPanelBytes = kOutputs * 128;  // of W
 constexpr int kMostColumns = 1024;           // of a block's part of `in`
-constexpr int kMostStages = kMostColumns / 128;
-constexpr int kMostRows = 128;            // of a block
+constexpr int kMostStages = kMostColumns / 64;
+constexpr int kMostRows = 128;            // of a product, and of a block that is not wide
 constexpr int kSharedBytes = 224 * 1024;  // for W and x
 constexpr int kAlignment = 1024;
 
 // Panels of 64 columns that arrive together, a stage: few stages where they are small.
 constexpr int panels_of(int rows) {
-  return rows <= 32 ? 4 : 2;
+  return rows <= 32 ? 4 : rows < 128 ? 2 : 1;
 }
 
 struct Params {
@@ -46,6 +46,8 @@ struct ThinBody {
   static constexpr int kColumns = kPanels * 64;
   static constexpr int kWBytes = kPanels * kPanelBytes;               // of a stage
   static constexpr int kStageBytes = kWBytes + kRows * kColumns * 2;  // and x
+  static constexpr int kProducts = (kRows + kMostRows - 1) / kMostRows;
+  static constexpr int kProductRows = kRows / kProducts;
 
   const Params& p;
   std::uint32_t data;
@@ -96,7 +98,7 @@ struct ThinBody {
     }
   }
 
-  __device__ void multiply(float (&sum)[kRows / 2]) const {
+  __device__ void multiply(float (&sum)[kProducts][kProductRows / 2]) const {
     std::uint32_t phase = 0;
     for (int i = 0, slot = 0, before = 0; i < p.stages; ++i) {
       ptx::barrier_wait(full(slot), phase);
@@ -105,8 +107,12 @@ struct ThinBody {
       wgmma::fence();
 #pragma unroll
       for (int k = 0; k < kColumns / 16; ++k) {
-        wgmma::product<T, kRows>(sum, w + k / 4 * (kPanelBytes / 16) + k % 4 * 2,
-                                 x + k / 4 * (kRows * 8) + k % 4 * 2, i + k > 0);
+#pragma unroll
+        for (int j = 0; j < kProducts; ++j) {
+          wgmma::product<T, kProductRows>(
+              sum[j], w + k / 4 * (kPanelBytes / 16) + k % 4 * 2,
+              x + k / 4 * (kRows * 8) + j * (kProductRows * 8) + k % 4 * 2, i + k > 0);
+        }
       }
       wgmma::commit();
       if (i > 0 && i - 1 + p.ring < p.stages) {  // the copies wait for the stage before
@@ -117,7 +123,8 @@ struct ThinBody {
       if (++slot == p.ring) slot = 0, phase ^= 1;
     }
     wgmma::wait<0>();
-    wgmma::pin(sum);
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) wgmma::pin(sum[j]);
   }
 
   // Eight rows of the warp's sixteen outputs, as the tensor cores leave them.
@@ -159,12 +166,13 @@ struct ThinBody {
       return;
     }
     ptx::wait_for_earlier_kernels();
-    float sum[kRows / 2];
+    float sum[kProducts][kProductRows / 2];
     multiply(sum);
 #pragma unroll
     for (int n = 0; n < kRows / 8; ++n) {
       const int row = row0 + n * 8;
-      if (row < p.rows) write(row, sum[4 * n], sum[4 * n + 1], sum[4 * n + 2], sum[4 * n + 3]);
+      const float* s = &sum[n * 8 / kProductRows][n * 8 % kProductRows / 2];
+      if (row < p.rows) write(row, s[0], s[1], s[2], s[3]);
     }
   }
 };
@@ -239,6 +247,11 @@ void launch_body(const ThinProductArgs& a, cudaStream_t stream, Dependent depend
 
 template <class T, ThinUse kUse>
 void launch_rows(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
+  // Gate and up have so many outputs that two blocks for each 64 would come in two waves.
+  if constexpr (kUse == ThinUse::silu_mul) {
+    if (a.rows > 192) return launch_body<T, kMostThinRows, kUse>(a, stream, dependent);
+    if (a.rows > kMostRows) return launch_body<T, 192, kUse>(a, stream, dependent);
+  }
   switch (block_rows(a.rows)) {
     case 8:
       return launch_body<T, 8, kUse>(a, stream, dependent);
