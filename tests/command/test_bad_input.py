@@ -1,5 +1,6 @@
 """Bad input: exit code 2, one line on stderr that says where and what, and nothing written."""
 
+import importlib.util
 import os
 import unittest
 
@@ -168,10 +169,14 @@ class BadInputTest(CommandTest):
             (["run", "smok"], "smok: no such file or experiment (nearest: smoke)"),
             (["list", "modls"], "list: unknown kind 'modls' (nearest: models)"),
             (["run", "smoke", "--reduced", "0"], "--reduced: must be above 0 and at most 1"),
-            (["report", "nowhere"], "report: nowhere: no such directory"),
         ):
             code, _, err = self.kvstow(*arguments)
             self.assertEqual((code, err), (2, message + "\n"))
+
+    @unittest.skipUnless(importlib.util.find_spec("jinja2"), "the report needs Python's jinja2")
+    def test_report(self):
+        code, _, err = self.kvstow("report", "nowhere")
+        self.assertEqual((code, err), (2, "report: nowhere: no such directory\n"))
 
 
 if __name__ == "__main__":
