@@ -196,6 +196,8 @@ const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by,
   if (const auto found = prefixes_.find(wanted_by.prefix); found != prefixes_.end()) {
     return &found->second;
   }
+  const auto refused = refused_.find(wanted_by.prefix);
+  if (refused != refused_.end() && refused->second == completed_) return nullptr;
   const Tokens slots =
       config_.block_tokens * ceil_div(length.count(), config_.block_tokens.count());
   const auto fits = [&](const SequenceGroup* group) {
@@ -203,6 +205,7 @@ const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by,
   };
   if (!std::ranges::all_of(waiting_, fits) || !std::ranges::all_of(running_, fits) ||
       !std::ranges::all_of(swapped_, fits)) {
+    refused_[wanted_by.prefix] = completed_;
     return nullptr;
   }
   const SeqId seq = seq_ids_.take();
@@ -235,6 +238,7 @@ void IterationScheduler::complete(std::vector<SequenceGroup*>& finished) {
   const auto end = std::remove_if(running_.begin(), running_.end(), [&](SequenceGroup* group) {
     if (!group->done()) return false;
     running_sequences_ -= group->width();
+    ++completed_;
     finished.push_back(group);
     return true;
   });

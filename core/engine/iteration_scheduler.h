@@ -84,6 +84,10 @@ class IterationScheduler final : public Scheduler {
   std::unordered_map<PrefixId, SequenceGroup> prefixes_;  // node-based: Steps point into the groups
   std::vector<SequenceGroup*> holders_;
   Tokens prefix_slots_{0};  // of the holders, in whole blocks
+  // Prefixes beside which some group would not fit, and completed_ when that was found: only a
+  // group that leaves can change it.
+  std::unordered_map<PrefixId, std::int64_t> refused_;
+  std::int64_t completed_ = 0;  // groups
 };
 
 }  // namespace kvstow

@@ -66,7 +66,7 @@ class WritingExecutor final : public Executor {
                   : std::string(1, static_cast<char>('A' + group.request->id.index()));
       if (group.sequences.size() > 1) line += group.shared ? "*" : "";
       line += std::to_string(group.first.count());
-      if (group.count > Tokens(1)) line += "+" + std::to_string(group.count.count());
+      if (group.count > Tokens(1)) line.append("+").append(std::to_string(group.count.count()));
     }
     line += plan_text(step.plan);
     lines.push_back(line);
@@ -102,6 +102,20 @@ class WritingExecutor final : public Executor {
   std::vector<TokenOut> tokens_;
 };
 
+// Counts how often it is asked what an empty pool could hold.
+class CountingAllocator final : public ForwardingAllocator {
+ public:
+  CountingAllocator(std::unique_ptr<KvAllocator> inner, std::int64_t& asked)
+      : ForwardingAllocator(std::move(inner)), asked_(asked) {}
+  [[nodiscard]] bool fits_empty_pool(const AdmitRequest& request) const override {
+    ++asked_;
+    return ForwardingAllocator::fits_empty_pool(request);
+  }
+
+ private:
+  std::int64_t& asked_;
+};
+
 // Remembers every event.
 class KeepingSink final : public MetricsSink {
  public:
@@ -123,6 +137,7 @@ struct Played {
   std::int64_t most_in_flight = 0;
   KeepingSink sink;
   std::vector<HostStep> host;  // where profiled
+  std::int64_t fits_asked = 0;
 };
 
 struct Laboratory {
@@ -149,6 +164,8 @@ struct Laboratory {
         std::make_unique<CheckedAllocator>(make_allocator(allocator, pool));
     HostProfile profile;
     if (profiled) memory = std::make_unique<ProfiledAllocator>(std::move(memory), profile);
+    Played played;
+    memory = std::make_unique<CountingAllocator>(std::move(memory), played.fits_asked);
     SeqIds ids;
     std::unique_ptr<Scheduler> scheduler;
     if (static_batch) {
@@ -159,7 +176,6 @@ struct Laboratory {
     WritingExecutor executor(beam_death > 0 ? make_death_and_refork(beam_death, 1) : nullptr,
                              depth);
     SimulatedClock clock;
-    Played played;
     Engine({trace, *scheduler, *memory, executor, clock, played.sink, ids, stop_at,
             profiled ? &profile : nullptr})
         .run();

@@ -157,6 +157,19 @@ TEST(IterationScheduler, NoPrefixStaysThatARequestLetInBeforeDoesNotFitBeside) {
   EXPECT_THAT(played.lines, ElementsAre("A*0+4", "A4 B0+9", "B9", "prefix0+6 C4+4", "C8"));
 }
 
+// While A runs no prefix fits beside it, and B, which wants one, waits for memory: that is found
+// once, not in every step.
+TEST(IterationScheduler, APrefixThatDoesNotFitIsNotAskedForBeforeAGroupLeaves) {
+  Laboratory laboratory;
+  laboratory.iteration.prefix = PrefixSharing::whole_blocks;
+  const Played played = laboratory.play(
+      {{.prompt = 13, .output = 7}, {.prompt = 9, .output = 1, .prefix_tokens = 8}});
+  EXPECT_THAT(played.lines,
+              ElementsAre("A0+13", "A13", "A14", "A15", "A16", "A17", "A18", "prefix0+8 B8"));
+  EXPECT_EQ(played.fits_asked,
+            5);  // A and B when they arrive, both in the first step, B in the last
+}
+
 TEST(IterationScheduler, BeamsForkAndCopyOnWrite) {
   Laboratory laboratory;
   laboratory.pool.device_slots = Tokens(100);
