@@ -75,26 +75,33 @@ TEST_P(LayersOnGpu, NormsAgreeWithTheReference) {
 }
 
 TEST_P(LayersOnGpu, JoinNormAddsThePartsInOrder) {
-  const NormShape s{NormKind::rms_norm, 5, 1, 1024};
-  const std::size_t count = std::size_t{5} * 1024;
-  const std::vector<float> parts = random_floats(kThinParts * count, random);
-  const std::vector<float> residual = random_floats(count, random);
-  const TypedFloats w = random_typed(1024, dtype, random);
-  std::vector<float> sum(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    float added = parts[i];
-    for (std::size_t p = 1; p < kThinParts; ++p) added += parts[p * count + i];
-    sum[i] = residual[i] + added;
+  for (const NormShape& s : {NormShape{NormKind::rms_norm, 5, 1, 1024},
+                             {NormKind::layer_norm, 3, 1, 1288},
+                             {NormKind::rms_norm, 2, 1, 8192}}) {
+    const auto width = static_cast<std::size_t>(s.width);
+    const std::size_t count = static_cast<std::size_t>(s.rows) * width;
+    const std::vector<float> parts = random_floats(kThinParts * count, random);
+    const std::vector<float> residual = random_floats(count, random);
+    const TypedFloats w = random_typed(width, dtype, random);
+    const TypedFloats b = random_typed(width, dtype, random);
+    std::vector<float> sum(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      float added = parts[i];
+      for (std::size_t p = 1; p < kThinParts; ++p) added += parts[p * count + i];
+      sum[i] = residual[i] + added;
+    }
+    std::vector<float> want(count);
+    reference::norm(
+        norm_args(s, sum.data(), w.floats.data(), b.floats.data(), want.data(), DType::f32));
+    const DeviceArray<std::uint16_t> dw(w.bits), db(b.bits);
+    const DeviceArray<float> dp(parts), dr(residual);
+    DeviceArray<std::uint16_t> y(count);
+    y.fill_bytes(0xff);
+    join_norm(norm_args(s, nullptr, dw.get(), db.get(), y.get(), dtype), dp.get(), dr.get(),
+              nullptr);
+    EXPECT_EQ(dr.host(), sum);
+    expect_rounded(y.host(), want, dtype, 20, "join_norm");
   }
-  std::vector<float> want(count);
-  reference::norm(norm_args(s, sum.data(), w.floats.data(), nullptr, want.data(), DType::f32));
-  const DeviceArray<std::uint16_t> dw(w.bits);
-  const DeviceArray<float> dp(parts), dr(residual);
-  DeviceArray<std::uint16_t> y(count);
-  y.fill_bytes(0xff);
-  join_norm(norm_args(s, nullptr, dw.get(), nullptr, y.get(), dtype), dp.get(), dr.get(), nullptr);
-  EXPECT_EQ(dr.host(), sum);
-  expect_rounded(y.host(), want, dtype, 20, "join_norm");
 }
 
 TEST_P(LayersOnGpu, ARowsBitsDoNotDependOnTheOthers) {
@@ -164,6 +171,10 @@ TEST_P(LayersOnGpu, EmbeddingsAgreeWithTheReference) {
 TEST_P(LayersOnGpu, RefusesWhatHasNoBody) {
   const NormShape odd{NormKind::rms_norm, 1, 1, 12};
   EXPECT_THROW(norm(norm_args(odd, nullptr, nullptr, nullptr, nullptr, dtype), nullptr),
+               std::invalid_argument);
+  const NormShape wide{NormKind::rms_norm, 1, 1, 8200};
+  EXPECT_THROW(join_norm(norm_args(wide, nullptr, nullptr, nullptr, nullptr, dtype), nullptr,
+                         nullptr, nullptr),
                std::invalid_argument);
 }
 
