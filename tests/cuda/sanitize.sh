@@ -31,7 +31,7 @@ check() {  # TOOL NAME TESTS SHAPES [OPTION...]
 }
 
 echo tool,tests,findings,exit,seconds
-others='Museum.*:CacheOnGpu.*:*LayersOnGpu.*:SamplingOnGpu.*:BeamCandidatesOnGpu.*:*ThinProduct.ARows*'
+others='Museum.*:CacheOnGpu.*:*LayersOnGpu.*:SamplingOnGpu.*:BeamCandidatesOnGpu.*:*ThinProduct.ARows*:*ThinQkv.ARows*'
 check racecheck decode 'DecodeAttention.AgreesWith*' 2 --kernel-regex kns=decode &
 check racecheck prefill 'PrefillAttention.AgreesWith*' 2 --kernel-regex kns=prefill &
 check racecheck museum 'Museum.*' 8 &

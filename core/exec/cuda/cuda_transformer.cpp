@@ -12,23 +12,12 @@
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/layers.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/thin_qkv.h"
 
 namespace kvstow {
 
 using kernels::DType;
 using kernels::cuda::Dependent;
-
-namespace {
-
-// Of the layers that tuning runs in turn: enough that none is still in the cache when its turn
-// comes again.
-constexpr std::int64_t kTunedBytes = std::int64_t{256} << 20;
-
-int up_width(const Transformer& shape) {
-  return shape.gated ? 2 * shape.ffn : shape.ffn;
-}
-
-}  // namespace
 
 CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const WeightSource& source,
                                  LinearMode mode)
@@ -77,7 +66,7 @@ void CudaTransformer::probe() {
   linear_.probe(layer.qkv, LinearUse::store, shape_.hidden, qkv, stream);
   linear_.probe(layer.o, LinearUse::add, shape_.q_width(), shape_.hidden, stream);
   linear_.probe(layer.up, shape_.gated ? LinearUse::store : LinearUse::store_relu, shape_.hidden,
-                up_width(shape_), stream);
+                up_width(), stream);
   linear_.probe(layer.down, LinearUse::add, shape_.ffn, shape_.hidden, stream);
   linear_.probe(lm_head_, LinearUse::logits, shape_.hidden, shape_.vocab, stream);
 }
@@ -99,7 +88,7 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   normed_ = buffer(shape.hidden);
   qkv_ = buffer(shape.q_width() + 2 * shape.kv_width());
   attended_ = buffer(shape.q_width());
-  mlp_ = buffer(up_width(shape));
+  mlp_ = buffer(model.up_width());
   if (shape.gated) activated_ = buffer(shape.ffn);
   logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
              "a step's logits"};
@@ -177,34 +166,61 @@ void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const ke
   }
 }
 
+kernels::cuda::RotateWriteArgs CudaTransformer::rotation(const Layer& own, int layer,
+                                                         const kernels::KvPool& pool, int rows,
+                                                         const std::int64_t* slots,
+                                                         const std::int32_t* position,
+                                                         Workspace& work) const {
+  const std::int64_t k = shape_.q_width();
+  const std::int64_t stride = k + 2 * shape_.kv_width();
+  return {.kv = {.pool = pool,
+                 .layer = layer,
+                 .rows = rows,
+                 .k = work.qkv_.at(k),
+                 .v = work.qkv_.at(k + shape_.kv_width()),
+                 .k_stride = stride,
+                 .v_stride = stride,
+                 .slots = slots,
+                 .dtype = dtype_},
+          .heads = shape_.heads,
+          .q = work.qkv_.get(),
+          .q_stride = stride,
+          .q_weight = own.q_norm.get(),
+          .k_weight = own.k_norm.get(),
+          .epsilon = shape_.norm_epsilon,
+          .position = position,
+          .cos = rope_cos_.get(),
+          .sin = rope_sin_.get()};
+}
+
+kernels::cuda::ThinQkvArgs CudaTransformer::whole_qkv(const Linear& qkv,
+                                                      const kernels::cuda::RotateWriteArgs& to,
+                                                      Workspace& work) const {
+  return {.in = shape_.hidden,
+          .x = work.normed_.get(),
+          .x_stride = shape_.hidden,
+          .weight = qkv.weight,
+          .to = to};
+}
+
 void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvPool& pool,
                                       int layer, Workspace& work, cudaStream_t stream) {
   const Layer& own = layers_[static_cast<std::size_t>(layer)];
   const std::int64_t stride = shape_.q_width() + 2 * shape_.kv_width();
+  const auto to = rotation(own, layer, pool, rows.rows, rows.slot, rows.position, work);
+  const auto whole = whole_qkv(own.qkv, to, work);
   enter(work.marks_, LaunchClass::linear, stream);
-  linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
-              work.qkv_.get(), stride, stream);
-  const std::int64_t k = shape_.q_width();
-  enter(work.marks_, LaunchClass::rotate, stream);
-  kernels::cuda::rotate_and_write({.kv = {.pool = pool,
-                                          .layer = layer,
-                                          .rows = rows.rows,
-                                          .k = work.qkv_.at(k),
-                                          .v = work.qkv_.at(k + shape_.kv_width()),
-                                          .k_stride = stride,
-                                          .v_stride = stride,
-                                          .slots = rows.slot,
-                                          .dtype = dtype_},
-                                   .heads = shape_.heads,
-                                   .q = work.qkv_.get(),
-                                   .q_stride = stride,
-                                   .q_weight = own.q_norm.get(),
-                                   .k_weight = own.k_norm.get(),
-                                   .epsilon = shape_.norm_epsilon,
-                                   .position = rows.position,
-                                   .cos = rope_cos_.get(),
-                                   .sin = rope_sin_.get()},
-                                  stream, Dependent::yes);
+  if (linear_.is_thin(own.qkv, LinearUse::store, rows.rows, shape_.hidden, stride) &&
+      has_thin_qkv(whole)) {
+    kernels::cuda::thin_qkv(whole, stream, Dependent::yes);
+    // Nothing in it: graphs of every batch size have the same run of classes.
+    enter(work.marks_, LaunchClass::rotate, stream);
+  } else {
+    linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
+                work.qkv_.get(), stride, stream);
+    enter(work.marks_, LaunchClass::rotate, stream);
+    rotate_and_write(to, stream, Dependent::yes);
+  }
   enter(work.marks_, LaunchClass::attention, stream);
   if (rows.block_tokens == 0) {
     attention(rows, kernels::AffineMap{rows.first}, pool, layer, work, stream);
@@ -221,7 +237,7 @@ void CudaTransformer::activation(int rows, Workspace& work, cudaStream_t stream)
                              .rows = rows,
                              .width = shape_.ffn,
                              .x = work.mlp_.get(),
-                             .x_stride = up_width(shape_),
+                             .x_stride = up_width(),
                              .y = work.activated_.get(),
                              .y_stride = shape_.ffn,
                              .dtype = dtype_},
@@ -238,7 +254,8 @@ void CudaTransformer::after_attention(const Layer& layer, int rows, const void* 
   norm(layer.mlp_norm, rows, x, work.parts_, work.normed_.get(), stream);
   const void* activated = work.mlp_.get();
   enter(work.marks_, LaunchClass::linear, stream);
-  if (shape_.gated && linear_.fuses_silu(layer.up, rows, shape_.hidden, shape_.ffn)) {
+  if (shape_.gated &&
+      linear_.is_thin(layer.up, LinearUse::silu_mul, rows, shape_.hidden, shape_.ffn)) {
     linear_.run(layer.up, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
                 work.activated_.get(), shape_.ffn, stream);
     activated = work.activated_.get();
@@ -247,7 +264,7 @@ void CudaTransformer::after_attention(const Layer& layer, int rows, const void* 
     enter(work.marks_, LaunchClass::linear, stream);
   } else if (shape_.gated) {
     linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
-                work.mlp_.get(), up_width(shape_), stream);
+                work.mlp_.get(), up_width(), stream);
     enter(work.marks_, LaunchClass::activation, stream);
     activation(rows, work, stream);
     activated = work.activated_.get();
@@ -312,53 +329,6 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
   enter(work.marks_, LaunchClass::linear, stream);
   linear_.run(lm_head_, LinearUse::logits, wanted, work.normed_.get(), shape_.hidden,
               work.logits_.get(), shape_.vocab, stream);
-}
-
-void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
-  // Each product is followed by a norm, as two of a layer's four are: what it leaves to the next
-  // launch (a sum of split parts) is counted, and what that hides is not.
-  const LinearRunner::After after = [&](const float* parts, cudaStream_t on) {
-    norm(final_norm_, rows, work.hidden_.get(), parts, work.normed_.get(), on);
-  };
-  const LinearRunner::After activate = [&](const float* parts, cudaStream_t on) {
-    activation(rows, work, on);
-    after(parts, on);
-  };
-  const auto layers = [&](OwnedLinear Layer::*member) {
-    std::vector<const Linear*> linears;
-    std::int64_t bytes = 0;
-    for (const Layer& layer : layers_) {
-      if (bytes > kTunedBytes) break;
-      linears.push_back(&(layer.*member));
-      bytes +=
-          (layer.*member).weights.elements() * static_cast<std::int64_t>(kernels::size_of(dtype_));
-    }
-    return linears;
-  };
-  // The numbers are what the workspace happens to hold; all candidates meet the same ones.
-  const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, LinearUse thin_use,
-                        const void* x, void* y, int width) {
-    const auto linears = layers(member);
-    const int in = linears.front()->in;
-    const double best = linear_.tune(linears, use, rows, x, in, y, width, after, stream);
-    linear_.tune_thin(linears, thin_use, rows, x, in, y, width, after, best, stream);
-  };
-  tune(&Layer::qkv, LinearUse::store, LinearUse::store, work.normed_.get(), work.qkv_.get(),
-       shape_.q_width() + 2 * shape_.kv_width());
-  tune(&Layer::o, LinearUse::add, LinearUse::add_join, work.attended_.get(), work.hidden_.get(),
-       shape_.hidden);
-  tune(&Layer::down, LinearUse::add, LinearUse::add_join,
-       shape_.gated ? work.activated_.get() : work.mlp_.get(), work.hidden_.get(), shape_.hidden);
-  const auto ups = layers(&Layer::up);
-  const double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu,
-                                   rows, work.normed_.get(), shape_.hidden, work.mlp_.get(),
-                                   up_width(shape_), shape_.gated ? activate : after, stream);
-  if (shape_.gated) {
-    linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
-                      work.activated_.get(), shape_.ffn, after, best, stream);
-  }
-  linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.normed_.get(),
-               shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
 }
 
 }  // namespace kvstow

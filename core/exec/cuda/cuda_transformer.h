@@ -13,6 +13,7 @@
 #include "core/exec/model/weights.h"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/layers.h"
+#include "kernels/cuda/thin_qkv.h"
 #include "kernels/kernels.h"
 
 namespace kvstow {
@@ -73,14 +74,27 @@ class CudaTransformer {
     OwnedLinear down;
   };
 
+  // Outputs of `Layer::up`.
+  [[nodiscard]] int up_width() const { return shape_.gated ? 2 * shape_.ffn : shape_.ffn; }
+
   // `parts` are added to x first.
   void norm(const Norm&, int rows, float* x, const float* parts, void* y, cudaStream_t,
             kernels::cuda::Dependent = kernels::cuda::Dependent::yes);
+  [[nodiscard]] kernels::cuda::RotateWriteArgs rotation(const Layer&, int layer,
+                                                        const kernels::KvPool&, int rows,
+                                                        const std::int64_t* slots,
+                                                        const std::int32_t* position,
+                                                        Workspace&) const;
+  [[nodiscard]] kernels::cuda::ThinQkvArgs whole_qkv(const Linear&,
+                                                     const kernels::cuda::RotateWriteArgs&,
+                                                     Workspace&) const;
   template <class Map>
   void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, Workspace&,
                  cudaStream_t);
   void attention_block(const DeviceRows&, const kernels::KvPool&, int layer, Workspace&,
                        cudaStream_t);
+  void tune_qkv(const std::vector<const Linear*>& layers, int rows, const LinearRunner::After&,
+                Workspace&, cudaStream_t);
   void activation(int rows, Workspace&, cudaStream_t);
   void after_attention(const Layer&, int rows, const void* attended, float* x, Workspace&,
                        cudaStream_t);

@@ -274,9 +274,9 @@ const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const v
   return nullptr;
 }
 
-bool LinearRunner::fuses_silu(const Linear& l, int rows, std::int64_t x_stride,
-                              std::int64_t y_stride) const {
-  return is_thin({l.in, l.out, rows, x_stride, y_stride, LinearUse::silu_mul, l.bias != nullptr});
+bool LinearRunner::is_thin(const Linear& l, LinearUse use, int rows, std::int64_t x_stride,
+                           std::int64_t y_stride) const {
+  return is_thin(Shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr});
 }
 
 bool LinearRunner::is_thin(const Shape& shape) const {
@@ -341,7 +341,8 @@ double LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse u
 
 void LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUse use, int rows,
                              const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
-                             const After& after, double to_beat, cudaStream_t stream) {
+                             const After& after, double to_beat, cudaStream_t stream,
+                             const Instead& instead) {
   const Linear& first = *weights.front();
   const Shape shape{first.in, first.out, rows, x_stride, y_stride, use, first.bias != nullptr};
   auto product = thin(first, shape, x, y);
@@ -355,7 +356,8 @@ void LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUs
   const double time = fastest_pass(stream, [&](cudaStream_t capturing) {
     for (const Linear* l : weights) {
       product = thin(*l, shape, x, y);
-      kernels::cuda::thin_product(product, capturing, kernels::cuda::Dependent::yes);
+      instead ? instead(*l, capturing)
+              : kernels::cuda::thin_product(product, capturing, kernels::cuda::Dependent::yes);
       after(parts ? parts_.get() : nullptr, capturing);
     }
   });

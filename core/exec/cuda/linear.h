@@ -31,7 +31,7 @@ enum class LinearUse : std::uint8_t {
   store_relu,
   add,       // y += ...: the residual, in f32
   add_join,  // likewise, or y stays and run() says what parts are to be added (join_norm)
-  silu_mul,  // y = silu(gate) * up, weights of the gate's outputs first; only where fuses_silu()
+  silu_mul,  // y = silu(gate) * up, weights of the gate's outputs first; only where is_thin()
   logits,    // in f32
 };
 
@@ -54,9 +54,9 @@ class LinearRunner {
   const float* run(const Linear&, LinearUse, int rows, const void* x, std::int64_t x_stride,
                    void* y, std::int64_t y_stride, cudaStream_t);
 
-  // Whether a thin product of gate and up was measured to be faster at this number of rows.
-  [[nodiscard]] bool fuses_silu(const Linear&, int rows, std::int64_t x_stride,
-                                std::int64_t y_stride) const;
+  // Whether a thin product was measured to be faster at this number of rows.
+  [[nodiscard]] bool is_thin(const Linear&, LinearUse, int rows, std::int64_t x_stride,
+                             std::int64_t y_stride) const;
 
   // Deterministic mode: finds algorithms for every number of rows that give a row the same bits.
   // The candidates (one pass over `in`, no reduction between blocks) run on random rows at several
@@ -75,10 +75,12 @@ class LinearRunner {
               cudaStream_t);
 
   // Likewise measures the thin product, if there is one, and uses it from now on at this number of
-  // rows if it takes less than `to_beat` seconds.
+  // rows if it takes less than `to_beat` seconds. `instead` launches what the caller has in its
+  // place.
+  using Instead = std::function<void(const Linear&, cudaStream_t)>;
   void tune_thin(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
                  std::int64_t x_stride, void* y, std::int64_t y_stride, const After& after,
-                 double to_beat, cudaStream_t);
+                 double to_beat, cudaStream_t, const Instead& instead = {});
 
  private:
   struct Shape {

@@ -1,0 +1,92 @@
+// Which algorithms a model's products take, measured with what follows them in a layer.
+#include <algorithm>
+
+#include "core/exec/cuda/cuda_transformer.h"
+#include "kernels/cuda/cache_ops.h"
+
+namespace kvstow {
+
+using kernels::cuda::Dependent;
+
+namespace {
+
+// Of the layers that tuning runs in turn: enough that none is still in the cache when its turn
+// comes again.
+constexpr std::int64_t kTunedBytes = std::int64_t{256} << 20;
+
+}  // namespace
+
+// With the rotation behind it or in it, of rows that go to no slot.
+void CudaTransformer::tune_qkv(const std::vector<const Linear*>& layers, int rows,
+                               const LinearRunner::After& after, Workspace& work,
+                               cudaStream_t stream) {
+  DeviceBuffer<std::int64_t> slots(static_cast<std::size_t>(rows), "tuning");
+  DeviceBuffer<std::int32_t> position(static_cast<std::size_t>(rows), "tuning");
+  slots.fill_bytes(0xff);
+  position.fill_bytes(0);
+  const kernels::KvPool nowhere{nullptr,
+                                {shape_.layers, shape_.kv_heads, shape_.head_dim, 0, dtype_}};
+  const auto to = rotation(layers_.front(), 0, nowhere, rows, slots.get(), position.get(), work);
+  const LinearRunner::After rotate = [&](const float* parts, cudaStream_t on) {
+    rotate_and_write(to, on, Dependent::yes);
+    after(parts, on);
+  };
+  const int stride = shape_.q_width() + 2 * shape_.kv_width();
+  const double best = linear_.tune(layers, LinearUse::store, rows, work.normed_.get(),
+                                   shape_.hidden, work.qkv_.get(), stride, rotate, stream);
+  const bool whole = has_thin_qkv(whole_qkv(*layers.front(), to, work));
+  const LinearRunner::Instead instead = [&](const Linear& qkv, cudaStream_t on) {
+    kernels::cuda::thin_qkv(whole_qkv(qkv, to, work), on, Dependent::yes);
+  };
+  linear_.tune_thin(layers, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
+                    work.qkv_.get(), stride, whole ? after : rotate, best, stream,
+                    whole ? instead : LinearRunner::Instead());
+}
+
+void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
+  // Each product is followed by a norm, as two of a layer's four are: what it leaves to the next
+  // launch (a sum of split parts) is counted, and what that hides is not.
+  const LinearRunner::After after = [&](const float* parts, cudaStream_t on) {
+    norm(final_norm_, rows, work.hidden_.get(), parts, work.normed_.get(), on);
+  };
+  const LinearRunner::After activate = [&](const float* parts, cudaStream_t on) {
+    activation(rows, work, on);
+    after(parts, on);
+  };
+  const auto layers = [&](OwnedLinear Layer::*member) {
+    std::vector<const Linear*> linears;
+    std::int64_t bytes = 0;
+    for (const Layer& layer : layers_) {
+      if (bytes > kTunedBytes) break;
+      linears.push_back(&(layer.*member));
+      bytes +=
+          (layer.*member).weights.elements() * static_cast<std::int64_t>(kernels::size_of(dtype_));
+    }
+    return linears;
+  };
+  // The numbers are what the workspace happens to hold; all candidates meet the same ones.
+  const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, LinearUse thin_use,
+                        const void* x, void* y, int width) {
+    const auto linears = layers(member);
+    const int in = linears.front()->in;
+    const double best = linear_.tune(linears, use, rows, x, in, y, width, after, stream);
+    linear_.tune_thin(linears, thin_use, rows, x, in, y, width, after, best, stream);
+  };
+  tune_qkv(layers(&Layer::qkv), rows, after, work, stream);
+  tune(&Layer::o, LinearUse::add, LinearUse::add_join, work.attended_.get(), work.hidden_.get(),
+       shape_.hidden);
+  tune(&Layer::down, LinearUse::add, LinearUse::add_join,
+       shape_.gated ? work.activated_.get() : work.mlp_.get(), work.hidden_.get(), shape_.hidden);
+  const auto ups = layers(&Layer::up);
+  const double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu,
+                                   rows, work.normed_.get(), shape_.hidden, work.mlp_.get(),
+                                   up_width(), shape_.gated ? activate : after, stream);
+  if (shape_.gated) {
+    linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
+                      work.activated_.get(), shape_.ffn, after, best, stream);
+  }
+  linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.normed_.get(),
+               shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
+}
+
+}  // namespace kvstow

@@ -1,0 +1,153 @@
+// What thin products share: the copies of W and x through a ring of stages and the tensor cores'
+// loop over them, for 64 outputs a warpgroup.
+#pragma once
+
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/tensor_map.h"
+#include "kernels/cuda/wgmma.cuh"
+
+namespace kvstow::kernels::cuda::thin {
+
+inline constexpr int kMostColumns = 1024;  // of a block's part of `in`
+inline constexpr int kMostStages = kMostColumns / 64;
+inline constexpr int kMostRows = 128;            // of one product
+inline constexpr int kSharedBytes = 224 * 1024;  // for W and x
+inline constexpr int kAlignment = 1024;
+
+struct Operands {
+  CUtensorMap w;  // columns, 8 rows, and two dimensions of those
+  CUtensorMap x;  // columns of a panel, rows, panels
+  int stages;     // of a block
+  int ring;       // stages that there is room for
+};
+
+struct Barriers {
+  std::uint64_t full[kMostStages];
+  std::uint64_t empty[kMostStages];
+};
+
+// A block's W: 64 rows for each of kGroups warpgroups, and kRows rows of x. Panels of 64 columns
+// arrive kPanels at a time, a stage. One more warp copies.
+template <class T, int kRows, int kGroups, int kPanels>
+struct Pipe {
+  static constexpr int kThreads = kGroups * 128 + 32;
+  static constexpr int kPanelBytes = kGroups * 64 * 128;  // of W
+  static constexpr int kColumns = kPanels * 64;
+  static constexpr int kWBytes = kPanels * kPanelBytes;               // of a stage
+  static constexpr int kStageBytes = kWBytes + kRows * kColumns * 2;  // and x
+  static constexpr int kProducts = (kRows + kMostRows - 1) / kMostRows;
+  static constexpr int kProductRows = kRows / kProducts;
+  using Sums = float[kProducts][kProductRows / 2];
+
+  const Operands& p;
+  std::uint32_t data;
+  Barriers& barriers;
+  int w2;  // where the block's W begins in the map's last two dimensions
+  int w3;
+  int row0;   // of x
+  int first;  // panel
+
+  __device__ std::uint32_t full(int slot) const {
+    return ptx::shared_address(&barriers.full[slot]);
+  }
+  __device__ std::uint32_t empty(int slot) const {
+    return ptx::shared_address(&barriers.empty[slot]);
+  }
+
+  // W of a stage, and that its x is to come.
+  __device__ void request_w(int stage, int slot) const {
+    ptx::barrier_expect(full(slot), kStageBytes);
+    for (int i = 0; i < kPanels; ++i) {
+      ptx::copy_box(data + slot * kStageBytes + i * kPanelBytes, &p.w,
+                    (first + stage * kPanels + i) * 64, 0, w2, w3, full(slot));
+    }
+  }
+  __device__ void request_x(int stage, int slot) const {
+    ptx::copy_box(data + slot * kStageBytes + kWBytes, &p.x, 0, row0, first + stage * kPanels, 0,
+                  full(slot));
+  }
+
+  __device__ void begin() const {
+    for (int i = 0; i < p.ring; ++i) {
+      ptx::barrier_init(full(i), 1);
+      ptx::barrier_init(empty(i), kGroups);
+    }
+    ptx::barrier_init_fence();
+    for (int i = 0; i < p.ring; ++i) request_w(i, i);
+    ptx::prefetch_tensor_map(&p.x);
+  }
+
+  __device__ void copy() const {
+    ptx::wait_for_earlier_kernels();
+    for (int i = 0; i < p.ring; ++i) request_x(i, i);
+    std::uint32_t phase = 0;
+    for (int i = p.ring, slot = 0; i < p.stages; ++i) {
+      ptx::barrier_wait(empty(slot), phase);
+      request_w(i, slot);
+      request_x(i, slot);
+      if (++slot == p.ring) slot = 0, phase ^= 1;
+    }
+  }
+
+  __device__ void multiply(Sums& sum) const {
+    const int group = static_cast<int>(threadIdx.x) / 128;
+    std::uint32_t phase = 0;
+    for (int i = 0, slot = 0, before = 0; i < p.stages; ++i) {
+      ptx::barrier_wait(full(slot), phase);
+      const std::uint64_t w = wgmma::describe(data + slot * kStageBytes + group * (64 * 128));
+      const std::uint64_t x = wgmma::describe(data + slot * kStageBytes + kWBytes);
+      wgmma::fence();
+#pragma unroll
+      for (int k = 0; k < kColumns / 16; ++k) {
+#pragma unroll
+        for (int j = 0; j < kProducts; ++j) {
+          wgmma::product<T, kProductRows>(
+              sum[j], w + k / 4 * (kPanelBytes / 16) + k % 4 * 2,
+              x + k / 4 * (kRows * 8) + j * (kProductRows * 8) + k % 4 * 2, i + k > 0);
+        }
+      }
+      wgmma::commit();
+      if (i > 0 && i - 1 + p.ring < p.stages) {  // the copies wait for the stage before
+        wgmma::wait<1>();
+        if (threadIdx.x % 128 == 0) ptx::barrier_arrive(empty(before));
+      }
+      before = slot;
+      if (++slot == p.ring) slot = 0, phase ^= 1;
+    }
+    wgmma::wait<0>();
+#pragma unroll
+    for (int j = 0; j < kProducts; ++j) wgmma::pin(sum[j]);
+  }
+
+  // prepare() comes before the wait for earlier kernels, finish(sum) once the block's products are
+  // there; both in the warpgroups' threads alone.
+  template <class Prepare, class Finish>
+  __device__ void run(const Prepare& prepare, const Finish& finish) const {
+    constexpr int kCopier = kThreads - 32;
+    if (threadIdx.x == kCopier) begin();
+    __syncthreads();
+    ptx::let_next_kernel_start();
+    if (threadIdx.x >= kCopier) {
+      if (threadIdx.x == kCopier) copy();
+      return;
+    }
+    prepare();
+    ptx::wait_for_earlier_kernels();
+    Sums sum;
+    multiply(sum);
+    finish(sum);
+  }
+};
+
+// Of x, for blocks of so many rows.
+inline CUtensorMap map_of_x(const void* x, std::int64_t stride, int in, int rows, DType dtype,
+                            int block_rows, int panels) {
+  return make_tensor_map(
+      x, dtype,
+      {.extent = {64, static_cast<std::uint64_t>(rows), static_cast<std::uint64_t>(in) / 64, 1},
+       .stride_bytes = {static_cast<std::uint64_t>(stride) * 2, 128,
+                        static_cast<std::uint64_t>(in) * 2},
+       .box = {static_cast<std::uint32_t>(block_rows), static_cast<std::uint32_t>(panels), 1}});
+}
+
+}  // namespace kvstow::kernels::cuda::thin
