@@ -126,21 +126,38 @@ TEST_P(ThinProduct, AgreesWithSumsInDouble) {
 }
 
 TEST_P(ThinProduct, ARowsBitsDependOnNoOtherRow) {
-  const TypedFloats w = random_typed(std::size_t{1024} * 4096, dtype, random, 0.05);
-  const TypedFloats x = random_typed(std::size_t{256} * 1024, dtype, random);
-  const DeviceArray<std::uint16_t> dw(w.bits), dx(x.bits);
-  std::vector<std::uint16_t> first;
-  for (const int rows : {256, 1, 16, 30, 63, 90, 100, 180}) {
-    DeviceArray<std::uint16_t> y(static_cast<std::size_t>(rows) * 4096);
-    y.fill_bytes(0xff);
-    ThinProductArgs a = case_of({1024, 4096, ThinUse::store}, rows);
-    a.x = dx.get();
-    a.weight = dw.get();
-    a.y = y.get();
-    thin_product(a, nullptr);
-    const std::vector<std::uint16_t> got = y.host();
-    if (first.empty()) first = got;
-    ASSERT_TRUE(std::equal(got.begin(), got.end(), first.begin())) << rows << " rows";
+  for (const Shape& s : {Shape{1024, 4096, ThinUse::store},
+                         {1024, 6144, ThinUse::silu_mul},
+                         {2048, 1024, ThinUse::parts}}) {
+    const DeviceArray<std::uint16_t> w(
+        random_typed(static_cast<std::size_t>(s.in) * static_cast<std::size_t>(s.out), dtype,
+                     random, 0.05)
+            .bits);
+    const DeviceArray<std::uint16_t> x(
+        random_typed(static_cast<std::size_t>(kMostThinRows * s.in), dtype, random).bits);
+    const int copies = s.use == ThinUse::parts ? kThinParts : 1;
+    std::vector<std::uint16_t> first;
+    for (const int rows : {256, 1, 16, 30, 63, 90, 100, 128, 180}) {
+      ThinProductArgs a = case_of(s, rows);
+      const auto row = static_cast<std::size_t>(a.y_stride) * (copies > 1 ? 2 : 1);  // of 16 bits
+      const std::size_t size = static_cast<std::size_t>(rows) * row;
+      DeviceArray<std::uint16_t> y(static_cast<std::size_t>(copies) * size);
+      y.fill_bytes(0xff);
+      a.x = x.get();
+      a.weight = w.get();
+      a.y = y.get();
+      thin_product(a, nullptr);
+      const std::vector<std::uint16_t> got = y.host();
+      if (first.empty()) first = got;
+      for (int c = 0; c < copies; ++c) {
+        const auto part =
+            got.begin() + static_cast<std::int64_t>(static_cast<std::size_t>(c) * size);
+        const auto same = first.begin() + static_cast<std::int64_t>(static_cast<std::size_t>(c) *
+                                                                    kMostThinRows * row);
+        ASSERT_TRUE(std::equal(part, part + static_cast<std::int64_t>(size), same))
+            << rows << " rows, use " << static_cast<int>(s.use);
+      }
+    }
   }
 }
 
