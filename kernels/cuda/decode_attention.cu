@@ -217,7 +217,9 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   p.scale_log2 = a.scale * 1.4426950408889634f;
   p.tiling = decode_tiling(a.heads, layout.kv_heads);
   p.by_tiles_per_kv_head = divide_by(static_cast<std::uint32_t>(p.tiling.tiles_per_kv_head));
+  p.tiles_are_runs = true;
   if constexpr (std::is_same_v<Map, BlockTableMap>) {
+    p.tiles_are_runs = a.map.block_tokens % DecodeTile<64>::kTokens == 0;
     p.by_block_tokens = divide_by(static_cast<std::uint32_t>(a.map.block_tokens));
   }
   const DecodeGrid grid = grid_of(s, a.rows);

@@ -22,6 +22,7 @@ struct DecodeParams {
   DecodeTiling tiling;
   Divider by_tiles_per_kv_head;
   Divider by_block_tokens;  // of a block table
+  bool tiles_are_runs;      // 16 tokens from a multiple of 16 on lie in neighbouring slots
 };
 
 // The query heads of a tile.

@@ -42,6 +42,16 @@ struct DecodeWarp {
         const int vector = lane % Tile::kVectors;
         to += Tile::place(row, vector);
         from += vector * 16;
+        if (params.tiles_are_runs) {  // no shuffles, whose results the copies would wait for
+          const std::uint32_t first = slot + row - lane % 16;
+          from += std::uint64_t{first} * params.slot_bytes;
+#pragma unroll
+          for (int i = 0; i < Tile::kCopies; ++i) {
+            ptx::copy16_async((to ^ (i * kRows % 8 * 16)) + i * kRows * Tile::kPitch, from);
+            from += kRows * params.slot_bytes;
+          }
+          return;
+        }
 #pragma unroll
         for (int i = 0; i < Tile::kCopies; ++i) {
           const std::uint64_t s = __shfl_sync(0xffffffffu, slot, i * kRows + row);
