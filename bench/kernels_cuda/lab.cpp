@@ -1,5 +1,8 @@
 #include "bench/kernels_cuda/lab.h"
 
+#include <algorithm>
+#include <array>
+
 #include "bench/kernels_cuda/plain.h"
 #include "kernels/cuda/decode_attention.h"
 
@@ -25,9 +28,34 @@ std::uint16_t* Lab::numbers(std::size_t bytes) {
   return numbers_.get();
 }
 
-ChainTime Lab::plain_read(std::size_t bytes) {
-  const auto known = reads_.find(bytes);
-  return known != reads_.end() ? known->second : reads_[bytes] = measure_read(bytes);
+double Lab::empty_launch_us() {
+  if (!empty_)
+    empty_.emplace(512, stream, [&](int, cudaStream_t s) { empty_launch(sms, false, s); });
+  std::array<double, 5> us{};
+  empty_->replay();
+  for (double& t : us) t = empty_->replay();
+  std::sort(us.begin(), us.end());
+  return us[us.size() / 2];
+}
+
+void Lab::settle_launches() {
+  for (cudaStream_t& other : others_) {
+    if (other == nullptr) KVSTOW_CUDA(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    empty_launch(1, false, other);
+  }
+  KVSTOW_CUDA(cudaDeviceSynchronize());
+}
+
+const Lab::ReadTime& Lab::plain_read(std::size_t bytes) {
+  ReadTime& read = reads_[bytes];
+  settle_launches();
+  double now = empty_launch_us();
+  for (int i = 0; i < 3 && !same_launches(read.empty_us, now); ++i) {
+    read = {measure_read(bytes), now};
+    settle_launches();
+    now = empty_launch_us();
+  }
+  return read;
 }
 
 ChainTime Lab::measure_read(std::size_t bytes) {

@@ -4,9 +4,12 @@
 #include <benchmark/benchmark.h>
 #include <cuda_runtime_api.h>
 
+#include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,9 +24,18 @@ class Lab {
 
   // At least `bytes` of f16 numbers, uniform with unit variance.
   std::uint16_t* numbers(std::size_t bytes);
-  // The best plain read of that many bytes, in a chain of its own over the same buffer; measured
-  // once a process, or afresh.
-  ChainTime plain_read(std::size_t bytes);
+  // Microseconds of an empty launch in a chain, now. Launches have two lengths 0.18 us apart, all
+  // of them the one or the other for seconds on end (kernels/README.md, "Plain reads"). They have
+  // the longer one after settle_launches(), which launches on many streams.
+  double empty_launch_us();
+  void settle_launches();
+  // The best plain read of that many bytes, in a chain of its own over the same buffer, and the
+  // empty launch beside it. Measured again where launches have the other length now.
+  struct ReadTime {
+    ChainTime time;
+    double empty_us;
+  };
+  const ReadTime& plain_read(std::size_t bytes);
   ChainTime measure_read(std::size_t bytes);
 
   cudaStream_t stream = nullptr;
@@ -33,8 +45,15 @@ class Lab {
   Lab();
   kernels::cuda::testing::DeviceArray<std::uint16_t> numbers_;
   kernels::cuda::testing::DeviceArray<unsigned> sink_;
-  std::map<std::size_t, ChainTime> reads_;
+  std::map<std::size_t, ReadTime> reads_;
+  std::optional<Chain> empty_;
+  std::array<cudaStream_t, 32> others_{};
 };
+
+// Whether two empty launches had the same length.
+inline bool same_launches(double one_us, double other_us) {
+  return std::abs(one_us - other_us) < 0.09;
+}
 
 struct ModelShape {
   const char* name;

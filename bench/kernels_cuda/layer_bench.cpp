@@ -147,7 +147,7 @@ void register_model(const Model& m, int rows) {
                                token.get(), logprob.get()},
                               s, cuda::Dependent::yes);
         });
-        const ChainTime read = Lab::get().plain_read(row_bytes(m.vocab));
+        const ChainTime read = Lab::get().plain_read(row_bytes(m.vocab)).time;
         report(state, time);
         state.counters["bytes"] = static_cast<double>(row_bytes(m.vocab));
         state.counters["read_us"] = read.median_us;
@@ -177,7 +177,7 @@ void register_beams(const char* model, int vocab, int rows, int width) {
                               s, cuda::Dependent::yes);
       });
       const std::size_t bytes = logits.size() * sizeof(float);
-      const ChainTime read = Lab::get().plain_read(bytes);
+      const ChainTime read = Lab::get().plain_read(bytes).time;
       report(state, time);
       state.counters["bytes"] = static_cast<double>(bytes);
       state.counters["read_us"] = read.median_us;

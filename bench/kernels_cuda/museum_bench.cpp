@@ -44,7 +44,7 @@ void run(benchmark::State& state, Body body, int batch, int context, int block_t
     if (!(error <= 7e-4)) return state.SkipWithError("wrong result");
 
     Lab& lab = Lab::get();
-    const ChainTime read = lab.plain_read(c.bytes);
+    const ChainTime read = lab.plain_read(c.bytes).time;
     const ChainTime time = time_chain(c.launches, lab.stream, [&](int layer, cudaStream_t s) {
       if (body == Body::paper_2023) return paper(c.args(c.table_map, layer), s);
       if (body == Body::faster_transformer) {

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Keeps of Google Benchmark's JSON what a recorded row needs: record.py from.json to.json
 
-Drops the host's name and paths and what is constant in every row.
+Drops the host's name and paths and what is constant in every row. Refuses rows of decode cells some of which were
+measured while launches had the one of their two lengths and some while they had the other (kernels/README.md,
+"Plain reads"): their ratios do not compare.
 """
 import json
 import pathlib
@@ -18,6 +20,9 @@ if len(sys.argv) != 3:
 source = measured(sys.argv[1], "context", "benchmarks")
 rows = [{k: round(v, 6) if isinstance(v, float) else v for k, v in row.items() if k not in DROPPED}
         for row in source["benchmarks"]]
+empty = [row[k] for row in rows for k in ("read_empty_us", "empty_us") if k in row]
+if empty and max(empty) > 1.15 * min(empty):
+    refuse(f"{sys.argv[1]}: launches of two lengths, {min(empty):.2f} and {max(empty):.2f} us: measure again")
 context = {k: source["context"][k] for k in CONTEXT if k in source["context"]}
 lines = ",\n".join("    " + json.dumps(row) for row in rows)
 pathlib.Path(sys.argv[2]).write_text(

@@ -34,6 +34,10 @@ def geomean(values):
     return math.exp(statistics.fmean(math.log(v) for v in values))
 
 
+def spread(values):
+    return max(values) / min(values)
+
+
 class Board:
     def __init__(self):
         self.issue = 5
@@ -52,7 +56,8 @@ class Board:
 def decode(board, runs, anchors):
     def figure(run, names, of, fold):
         cells = [run.get(n) for n in names]
-        return None if any(c is None for c in cells) else fold([of(n, c) for n, c in zip(names, cells)])
+        values = [c and of(n, c) for n, c in zip(names, cells)]
+        return None if None in values else fold(values)
 
     def ratio(_, row):
         return row["over_read"]
@@ -87,6 +92,11 @@ def decode(board, runs, anchors):
               [figure(r, list(anchors),
                       lambda n, c: abs(c["read_us"] / anchors[n]["read_same_bytes_us"] - 1), max)
                for r in runs], source)
+    # Launches have two lengths: which one the reads had, and that all had the same.
+    board.add("plain reads: an empty launch beside them, longest of 75 cells", "us", "",
+              [figure(r, list(anchors), lambda n, c: c.get("read_empty_us"), max) for r in runs], source)
+    board.add("plain reads: an empty launch beside them, longest over shortest", "ratio", "<=1.1",
+              [figure(r, list(anchors), lambda n, c: c.get("read_empty_us"), spread) for r in runs], source)
     board.add("decode: largest relative L2 against double precision (f16)", "ratio", "<=7e-4",
               [figure(r, list(anchors), lambda n, c: c["relative_l2"], max) for r in runs], source)
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import pathlib
 import shutil
 import subprocess
@@ -54,6 +55,18 @@ class Recorded(unittest.TestCase):
                     self.assertEqual(done.returncode, 2, script)
                     self.assertRegex(done.stderr, rf"^{measured}\S*: {why}\n$")
             self.assertEqual(kept.read_text(), "what was recorded before")
+
+    def test_rows_of_both_lengths_of_launches_are_not_recorded(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            measured, kept = pathlib.Path(scratch) / "measured.json", pathlib.Path(scratch) / "kept.json"
+            for second, code, why in ((0.76, 0, ""), (0.58, 2, "launches of two lengths, 0.58 and 0.76 us")):
+                rows = [{"name": "a", "read_empty_us": 0.75, "empty_us": 0.76},
+                        {"name": "b", "read_empty_us": 0.76, "empty_us": second}]
+                measured.write_text(json.dumps({"context": {}, "benchmarks": rows}))
+                done = subprocess.run([sys.executable, "-B", ROOT / "bench/kernels_cuda/record.py", measured, kept],
+                                      capture_output=True, text=True)
+                self.assertEqual((done.returncode, why in done.stderr), (code, True))
+                self.assertEqual([r["name"] for r in json.loads(kept.read_text())["benchmarks"]], ["a", "b"])
 
 
 if __name__ == "__main__":
