@@ -93,6 +93,7 @@ std::unique_ptr<ComputingExecutor> make_cuda_executor(const ResolvedPoint& point
                          .max_step_rows = needs.max_step_rows,
                          .max_sequences = needs.max_sequences,
                          .max_graph_rows = few || !point.graphs ? 0 : kMaxGraphRows,
+                         .half_batches = point.half_batches,
                          .poison = needs.poison,
                          .teacher = needs.teacher,
                          .profile_from = point.profile_from,
@@ -135,6 +136,7 @@ std::optional<DeviceTimes> device_times(Executor& executor) {
   for (const StepTiming& step : cuda->timings()) {
     ++times.steps;
     times.graphs += step.graph;
+    times.halves += step.halves;
     times.busy += step.device;
     times.idle += step.idle;
     if (step.graph && after_graph) {

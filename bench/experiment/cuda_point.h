@@ -31,6 +31,7 @@ struct DeviceTimes {
   Seconds idle = 0;  // of the device between steps, all of them
   std::int64_t steps = 0;
   std::int64_t graphs = 0;  // steps that ran as a graph
+  std::int64_t halves = 0;  // of those, in two half batches
 };
 
 // What its buffers are sized for.

@@ -8,6 +8,7 @@
 #include "bench/experiment/system.h"
 #include "core/config/model_config.h"
 #include "core/engine/sampling.h"
+#include "core/exec/half_batches.h"
 #include "core/exec/step_law.h"
 #include "core/types.h"
 #include "workloads/workload.h"
@@ -52,6 +53,7 @@ struct ResolvedPoint {
   int executor_threads = 1;    // executor cpu
   bool deterministic = false;  // executor cuda: a row's bits depend on its sequence alone
   bool graphs = true;          // executor cuda: steps of decodes are graph launches
+  HalfBatches half_batches = HalfBatches::when_faster;  // executor cuda: of those
   std::int64_t profile_from =
       0;                        // executor cuda: steps [from, to) are shown to a profiler, and the
   std::int64_t profile_to = 0;  // host's stages as ranges

@@ -176,6 +176,7 @@ json config_json(const ResolvedPoint& point) {
     out["executor_threads"] = point.executor_threads;
     out["deterministic"] = point.deterministic;
     out["graphs"] = point.graphs;
+    out["half_batches"] = name_of(point.half_batches, kHalfBatchesNames);
     out["attribution"] = point.attribution;
     if (point.profile_to > 0) out["profile_steps"] = {point.profile_from, point.profile_to};
   }

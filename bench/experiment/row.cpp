@@ -181,7 +181,8 @@ json row_json(const ResolvedPoint& point, const std::string& key, const RunResul
                            {"busy_s", d->busy},
                            {"idle_s", d->idle},
                            {"steps", d->steps},
-                           {"graph_steps", d->graphs}};
+                           {"graph_steps", d->graphs},
+                           {"half_batch_steps", d->halves}};
   }
   if (result.attribution) row["attribution"] = attribution_json(*result.attribution);
   if (!result.series.empty()) row["series"] = series_json(result.series);

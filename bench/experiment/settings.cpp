@@ -177,6 +177,10 @@ constexpr Setting kSettings[] = {
      }},
     {"deterministic", [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
     {"graphs", [](Draft& d, const ConfigNode& n) { d.point.graphs = n.boolean(); }},
+    {"half_batches",
+     [](Draft& d, const ConfigNode& n) {
+       d.point.half_batches = n.choice<HalfBatches>("half batches", kHalfBatchesNames);
+     }},
     {"profile_steps", apply_profile_steps},
     {"attribution", [](Draft& d, const ConfigNode& n) { d.point.attribution = n.boolean(); }},
     {"window_s", apply_window},

@@ -166,13 +166,22 @@ int device_blocks() {
   return count;
 }
 
+bool decode_can_share(const KvLayout& layout) {
+  return layout.dtype != DType::f32 && blocks_per_multiprocessor(layout.head_dim) == 2;
+}
+
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
-                               int blocks) {
+                               int blocks, DecodeShare share) {
+  if (share != DecodeShare::all && !decode_can_share(layout)) {
+    throw std::invalid_argument("decode_schedule: a body that shares no multiprocessor");
+  }
   const int most = device_blocks();
   const int multiprocessors = blocks < 1 ? 1 : (blocks < most ? blocks : most);
-  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, {{}, max_length}, 0};
+  DecodeSchedule s{max_rows, heads, layout.kv_heads, layout.head_dim, {{}, max_length}, 0, share};
   const int tiles = decode_tiling(heads, layout.kv_heads).tiles;
-  const int asked = multiprocessors * blocks_per_multiprocessor(layout.head_dim);
+  const int asked = share == DecodeShare::all
+                        ? multiprocessors * blocks_per_multiprocessor(layout.head_dim)
+                        : multiprocessors;
   for (const int cluster : kClusters) {
     if (cluster > 1 && leaves_of(max_length) == 1) break;
     // f32 is planned as well, although no body here will run it.
@@ -224,7 +233,7 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   }
   const DecodeGrid grid = grid_of(s, a.rows);
   p.clusters = grid.cluster > 1;
-  const DecodeLaunch shape{grid.blocks, grid.cluster, stream, dependent};
+  const DecodeLaunch shape{grid.blocks, grid.cluster, s.share, stream, dependent};
   if (a.dtype == DType::f16) {
     launch_decode<__half>(p, a.map, layout.head_dim, shape);
   } else {

@@ -18,6 +18,8 @@
 // depend on the map.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/decode_merge.cuh"
 #include "kernels/cuda/decode_warp.cuh"
@@ -313,9 +315,20 @@ __global__ void __launch_bounds__(DecodeTile<kDim>::kThreads, DecodeTile<kDim>::
 struct DecodeLaunch {
   int blocks;
   int cluster;
+  DecodeShare share;
   cudaStream_t stream;
   Dependent dependent;
 };
+
+// Dynamic shared memory of a block. Allocated in units of 128 bytes, with 1024 for each block.
+template <int kDim>
+std::size_t decode_shared_bytes(DecodeShare share) {
+  using Shared = typename DecodeTile<kDim>::Shared;
+  constexpr std::size_t kHalf = 114 * 1024 - 1024;
+  static_assert(DecodeTile<kDim>::kBlocks == 1 || Shared::kBytes <= kHalf - 128);
+  if (share == DecodeShare::all) return sizeof(Shared);
+  return share == DecodeShare::first ? kHalf + 128 : kHalf - 128;
+}
 
 template <class T, int kDim, class Map>
 auto prepared_decode_kernel() {
@@ -323,8 +336,10 @@ auto prepared_decode_kernel() {
   static_assert(Tile::kBlocks * (sizeof(typename Tile::Shared) + 1024) <= 228 * 1024);
   const auto kernel = decode_kernel<T, kDim, Map>;
   static const bool prepared = [&] {
+    const std::size_t most =
+        std::max(sizeof(typename Tile::Shared), decode_shared_bytes<kDim>(DecodeShare::first));
     KVSTOW_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     sizeof(typename Tile::Shared)));
+                                     static_cast<int>(most)));
     return true;
   }();
   static_cast<void>(prepared);
@@ -337,7 +352,7 @@ void launch_decode_body(const DecodeParams& params, const Map& map, const Decode
   launch("decode attention", prepared_decode_kernel<T, kDim, Map>(),
          {.grid = dim3(static_cast<unsigned>(shape.blocks)),
           .block = dim3(Tile::kThreads),
-          .shared_bytes = sizeof(typename Tile::Shared),
+          .shared_bytes = decode_shared_bytes<kDim>(shape.share),
           .cluster = shape.cluster,
           .dependent = shape.dependent == Dependent::yes},
          shape.stream, params, map);

@@ -22,6 +22,13 @@
 
 namespace kvstow::kernels::cuda {
 
+// Two launches at once on streams of their own, each with one block on every multiprocessor. Left
+// alone the hardware would put two blocks of one launch on every second one. So the first asks for
+// a little more than half of a multiprocessor's shared memory and the second for a little less: one
+// of each fits, two of the first do not, and where the first has its blocks the second finds one
+// place.
+enum class DecodeShare : std::uint8_t { all, first, second };
+
 struct DecodeSchedule {
   int max_rows;
   int heads;
@@ -29,14 +36,19 @@ struct DecodeSchedule {
   int head_dim;
   DecodeRoom room;
   std::int64_t workspace_bytes;
+  DecodeShare share;
 };
+
+// Whether a body's blocks leave room for another's.
+[[nodiscard]] bool decode_can_share(const KvLayout& layout);
 
 // Multiprocessors of the current device.
 int device_blocks();
 
-// blocks: multiprocessors to use, at most those there are.
+// blocks: multiprocessors to use, at most those there are. REQUIRES: share all, or
+// decode_can_share().
 DecodeSchedule decode_schedule(int max_rows, int max_length, int heads, const KvLayout& layout,
-                               int blocks);
+                               int blocks, DecodeShare share = DecodeShare::all);
 
 // Deals the step's work to the blocks. map_row, length: [rows] on the device, rows <= max_rows, the
 // same as decode_attention gets.

@@ -82,7 +82,12 @@ struct DecodeTile {
     std::uint64_t ahead;              // what was fetched for the next part is here
     std::uint64_t full[kTileHeads];   // a head's states are here
     std::uint64_t empty[kTileHeads];  // they have been read, in all blocks of the team
+
+    static constexpr std::size_t kBytes =
+        sizeof(kv) + sizeof(results) + sizeof(scalars) + sizeof(states) + sizeof(q) +
+        sizeof(parts) + sizeof(nothing) + sizeof(ahead) + sizeof(full) + sizeof(empty);
   };
+  static_assert(sizeof(Shared) == (Shared::kBytes + 1023) / 1024 * 1024);  // no gaps
 };
 
 // The slot of one token, in two goes: the load, and what needs its result.

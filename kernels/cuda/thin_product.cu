@@ -125,7 +125,9 @@ template <class T, int kRows, ThinUse kUse>
 void launch_body(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
   using Pipe = typename ThinBody<T, kRows, kUse>::Pipe;
   Params p = describe(a, kRows);
-  p.operands.ring = std::min(p.operands.stages, thin::kSharedBytes / Pipe::kStageBytes);
+  const int room = a.beside_attention ? thin::kSharedBytes / 2 : thin::kSharedBytes;
+  static_assert(thin::kSharedBytes / 2 >= 2 * Pipe::kStageBytes);
+  p.operands.ring = std::min(p.operands.stages, room / Pipe::kStageBytes);
   const auto kernel = thin_product_kernel<T, kRows, kUse>;
   static const cudaError_t raised = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, thin::kSharedBytes + thin::kAlignment);

@@ -34,6 +34,8 @@ struct ThinProductArgs {
   void* y;  // [rows, out]; silu_mul: [rows, out / 2]; parts: f32 [kThinParts, rows, out]
   std::int64_t y_stride;  // elements, even; parts: not read
   DType dtype;
+  // Leaves room for a block of decode attention on each multiprocessor: fewer stages.
+  bool beside_attention = false;
 };
 
 // Whether there is a body: f16 and bf16 on sm_90a, where a block's part of W fits.

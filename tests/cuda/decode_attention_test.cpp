@@ -132,6 +132,9 @@ TEST_F(DecodeAttention, SameBitsInTeamsOfEverySize) {
   EXPECT_EQ(bits, c.run(c.table_map(), 0, 5, device_blocks()));
   EXPECT_EQ(bits, c.run(c.affine_map(), 0, 5, 10));
   EXPECT_EQ(bits, c.run(c.table_map(), 0, 5, 1));
+  for (const DecodeShare share : {DecodeShare::first, DecodeShare::second}) {
+    EXPECT_EQ(bits, c.run(c.table_map(), 0, 5, device_blocks(), nullptr, share));
+  }
   for (int row = 0; row < 5; ++row) {
     const auto alone = c.run(c.table_map(), row, 1, device_blocks());
     EXPECT_TRUE(std::equal(alone.begin(), alone.end(), bits.begin() + row * c.width())) << row;

@@ -75,10 +75,11 @@ struct DecodeCase {
   // Runs rows [first, first + rows) on a grid of `blocks`, twice in a chain, and returns the bits.
   template <class Map>
   std::vector<std::uint16_t> run(const Map& map, int first, int rows, int blocks,
-                                 const std::int32_t* stable = nullptr) const {
+                                 const std::int32_t* stable = nullptr,
+                                 DecodeShare share = DecodeShare::all) const {
     DeviceArray<std::uint16_t> out(static_cast<std::size_t>(rows * width()));
     const DecodeSchedule schedule =
-        decode_schedule(rows, placement.longest(), heads(), layout, blocks);
+        decode_schedule(rows, placement.longest(), heads(), layout, blocks, share);
     DeviceArray<unsigned char> workspace(static_cast<std::size_t>(schedule.workspace_bytes));
     workspace.fill_bytes(0xff);
     plan_decode_attention(schedule, map_row.get() + first, length.get() + first, rows,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "kernels/cuda/layers.h"
 #include "tests/cuda/device_case.h"
@@ -137,8 +138,11 @@ TEST_P(ThinProduct, ARowsBitsDependOnNoOtherRow) {
         random_typed(static_cast<std::size_t>(kMostThinRows * s.in), dtype, random).bits);
     const int copies = s.use == ThinUse::parts ? kThinParts : 1;
     std::vector<std::uint16_t> first;
-    for (const int rows : {256, 1, 16, 30, 63, 90, 100, 128, 180}) {
+    for (const int i :
+         {256, 1, 16, 30, 63, 90, 100, 128, 180, -1, -16, -30, -64, -90, -128, -256}) {
+      const int rows = std::abs(i);
       ThinProductArgs a = case_of(s, rows);
+      a.beside_attention = i < 0;
       const auto row = static_cast<std::size_t>(a.y_stride) * (copies > 1 ? 2 : 1);  // of 16 bits
       const std::size_t size = static_cast<std::size_t>(rows) * row;
       DeviceArray<std::uint16_t> y(static_cast<std::size_t>(copies) * size);

@@ -26,25 +26,27 @@ ExecutorFactory tiny_model(int) {
   return tiny_model_without(Edge::none);
 }
 
-ExecutorFactory tiny_model_without(Edge edge) {
+ExecutorFactory tiny_model_without(Edge edge, HalfBatches half_batches) {
   constexpr int kWidest = 4;
   static const auto model = std::make_shared<CudaTransformer>(
       tiny_shape(/*hidden=*/128, /*head_dim=*/64, /*ffn=*/256, /*vocab=*/512), kernels::DType::bf16,
       *random_weights(1), LinearMode::deterministic);
-  return [edge](const VerifyArm& arm, const KvAllocator& allocator, Teacher* teacher) {
-    const DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
-    return std::make_unique<CudaExecutor>(
-        model, allocator,
-        CudaExecutorConfig{.seed = 1,
-                           .sampling = kTinySampling,
-                           .block_tokens = needs.block_tokens,
-                           .max_step_rows = needs.max_step_rows,
-                           .max_sequences = needs.max_sequences,
-                           .max_graph_rows = needs.max_sequences > 4 ? needs.max_sequences : 0,
-                           .poison = true,
-                           .teacher = teacher,
-                           .dropped_edge = edge});
-  };
+  return
+      [edge, half_batches](const VerifyArm& arm, const KvAllocator& allocator, Teacher* teacher) {
+        const DeviceNeeds needs = device_needs(arm.allocator, arm.pool, arm.scheduler, kWidest);
+        return std::make_unique<CudaExecutor>(
+            model, allocator,
+            CudaExecutorConfig{.seed = 1,
+                               .sampling = kTinySampling,
+                               .block_tokens = needs.block_tokens,
+                               .max_step_rows = needs.max_step_rows,
+                               .max_sequences = needs.max_sequences,
+                               .max_graph_rows = needs.max_sequences > 4 ? needs.max_sequences : 0,
+                               .half_batches = half_batches,
+                               .poison = true,
+                               .teacher = teacher,
+                               .dropped_edge = edge});
+      };
 }
 
 }  // namespace kvstow

@@ -3,9 +3,10 @@
 
 #include "bench/verify/verify.h"
 #include "core/exec/cuda/plan_runner.h"
+#include "core/exec/half_batches.h"
 
 namespace kvstow {
 
-[[nodiscard]] ExecutorFactory tiny_model_without(Edge);
+[[nodiscard]] ExecutorFactory tiny_model_without(Edge, HalfBatches = HalfBatches::never);
 
 }  // namespace kvstow

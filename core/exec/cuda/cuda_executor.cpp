@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 #include "core/check.h"
 #include "core/exec/rows/group_draw.h"
@@ -93,24 +94,45 @@ void CudaExecutor::capture_graphs() {
     for (std::size_t parity = 0; parity < kLaunched; ++parity) {
       const DeviceRows padding = graph_upload_[parity]->pack(empty, {}, rows);
       if (config_.mark_launches) graph_work_->mark(&graph_marks_[parity]);
-      Graph& graph = graphs_[parity][rows];
-      graph = Graph(compute_,
-                    [&](cudaStream_t stream) { forward(padding, parity, *graph_work_, stream); });
-      // A graph's first launch costs the host several times what later ones do.
       graph_upload_[parity]->send(compute_);
-      graph.launch(compute_);
+      const auto capture = [&](Graph& graph, bool halves) {
+        graph = Graph(compute_, [&](cudaStream_t stream) {
+          forward(padding, halves, parity, *graph_work_, stream);
+        });
+        // A graph's first launch costs the host several times what later ones do.
+        graph.launch(compute_);
+      };
+      capture(graphs_[parity][rows], false);
+      if (can_halve(rows)) capture(halved_[parity][rows], true);
     }
   }
 }
 
+// Whether a step of so many rows may ever run in halves. Marks are of one stream.
+bool CudaExecutor::can_halve(int rows) const {
+  const auto longest = std::int64_t{rows} * model_->shape().max_positions;
+  return !config_.mark_launches && model_->has_halves(rows) &&
+         (config_.half_batches == HalfBatches::always ||
+          (config_.half_batches == HalfBatches::when_faster && model_->halves_pay(rows, longest)));
+}
+
+bool CudaExecutor::in_halves(const ForwardRows& rows, int graph) const {
+  if (!halved_[0].contains(graph)) return false;
+  if (config_.half_batches == HalfBatches::always) return true;
+  const auto& lengths = rows.decode_length;
+  return model_->halves_pay(graph,
+                            std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0}));
+}
+
 // Layers and draws. The step before has left its tokens in the other buffer.
-void CudaExecutor::forward(const DeviceRows& rows, std::size_t parity,
+void CudaExecutor::forward(const DeviceRows& rows, bool halves, std::size_t parity,
                            CudaTransformer::Workspace& work, cudaStream_t stream) {
   LaunchMarks* const marks = work.marks();
   if (marks != nullptr) marks->begin(stream);
   const Drawn& drawn = drawn_[parity];
-  model_->forward(rows, {drawn_[1 - parity].next.get(), drawn.clock.get()}, plans_.pool(), work,
-                  stream);
+  const kernels::cuda::StepBegin begin{drawn_[1 - parity].next.get(), drawn.clock.get()};
+  halves ? model_->forward_halves(rows, begin, plans_.pool(), work, stream)
+         : model_->forward(rows, begin, plans_.pool(), work, stream);
   enter(marks, LaunchClass::sampling, stream);
   kernels::cuda::sample_tokens({.rows = rows.draws,
                                 .vocab = model_->shape().vocab,
@@ -257,6 +279,7 @@ void CudaExecutor::pack_rows(std::size_t parity) {
   last_draws_.feed(rows_.rows());
   const ForwardRows& rows = rows_.rows();
   ready_.graph = graph_rows();
+  ready_.halves = in_halves(rows, ready_.graph);
   if (ready_.graph == 0) make_room(rows);
   const HostProfile::Range range(config_.profile, HostStage::upload, rows.rows());
   RowsUpload& upload = ready_.graph > 0 ? *graph_upload_[parity] : *upload_[parity];
@@ -281,14 +304,15 @@ void CudaExecutor::run_rows(Flight& flight, std::size_t parity) {
   plans_.before_writing(rows.slot, compute_);
   const int graph = ready_.graph;
   flight.timing.graph = graph > 0;
+  flight.timing.halves = ready_.halves;
   const HostProfile::Range range(
       config_.profile, graph > 0 ? HostStage::launch_graph : HostStage::forward, rows.rows());
   if (graph > 0) {
-    graphs_[parity].at(graph).launch(compute_);
+    (ready_.halves ? halved_ : graphs_)[parity].at(graph).launch(compute_);
     flight.logits = graph_work_->logits();
   } else {
     if (config_.profile != nullptr) work_->mark(&single_marks_);
-    forward(ready_.rows, parity, *work_, compute_);
+    forward(ready_.rows, false, parity, *work_, compute_);
     flight.logits = work_->logits();
   }
   if (!beams_.any()) return;

@@ -18,6 +18,7 @@
 #include "core/exec/cuda/cuda_transformer.h"
 #include "core/exec/cuda/plan_runner.h"
 #include "core/exec/cuda/profiler_window.h"
+#include "core/exec/half_batches.h"
 #include "core/exec/rows/computing_executor.h"
 #include "core/exec/rows/last_draws.h"
 #include "core/exec/rows/step_rows.h"
@@ -33,6 +34,7 @@ struct CudaExecutorConfig {
   int max_step_rows = 4096;  // of one step; a longer one makes the buffers grow, at a price
   int max_sequences = 256;   // drawn for in one step
   int max_graph_rows = 256;  // longest batch of decodes that runs as a graph; 0: none does
+  HalfBatches half_batches = HalfBatches::when_faster;  // of steps that run as graphs
   // Overwrites slots with NaN when a plan frees them, and the pool before anything is written. For
   // verification.
   bool poison = false;
@@ -41,7 +43,7 @@ struct CudaExecutorConfig {
   std::int64_t profile_from = 0;   // steps [from, to) are shown to an attached profiler
   std::int64_t profile_to = 0;
   HostProfile* profile = nullptr;  // the engine's
-  bool mark_launches = false;      // graphs hold events between the classes of kernels
+  bool mark_launches = false;      // graphs hold events between the classes of kernels; no halves
 };
 
 // Where a step's time went on the host, beside what the device says. Seconds.
@@ -53,6 +55,7 @@ struct StepTiming {
   Seconds host = 0;  // from the tokens of an earlier step to this step's launch
   int rows = 0;
   bool graph = false;
+  bool halves = false;  // its rows went in two halves
 };
 
 class CudaExecutor final : public ComputingExecutor {
@@ -110,6 +113,7 @@ class CudaExecutor final : public ComputingExecutor {
   struct Ready {
     const Step* step = nullptr;
     int graph = 0;
+    bool halves = false;
     DeviceRows rows;
   };
 
@@ -125,7 +129,10 @@ class CudaExecutor final : public ComputingExecutor {
   void launch();
   void send_rows(std::size_t parity);
   void run_rows(Flight&, std::size_t parity);
-  void forward(const DeviceRows&, std::size_t parity, CudaTransformer::Workspace&, cudaStream_t);
+  void forward(const DeviceRows&, bool halves, std::size_t parity, CudaTransformer::Workspace&,
+               cudaStream_t);
+  [[nodiscard]] bool can_halve(int rows) const;
+  [[nodiscard]] bool in_halves(const ForwardRows&, int graph) const;
   [[nodiscard]] StepResult finish();
   void take_drawn(Flight&);
   void read_launches(const Flight&);
@@ -151,6 +158,7 @@ class CudaExecutor final : public ComputingExecutor {
   std::unique_ptr<CudaTransformer::Workspace> graph_work_, work_;
   std::array<std::unique_ptr<RowsUpload>, kLaunched> graph_upload_, upload_;
   std::array<std::map<int, Graph>, kLaunched> graphs_;  // by padded rows
+  std::array<std::map<int, Graph>, kLaunched> halved_;  // likewise, where rows can go in halves
   std::array<Drawn, kLaunched> drawn_;
   BeamDraws beams_;  // of the step submitted last
   std::array<Flight, kDepth> flights_;

@@ -92,12 +92,45 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   if (shape.gated) activated_ = buffer(shape.ffn);
   logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
              "a step's logits"};
-  const kernels::KvLayout layout{shape.layers, shape.kv_heads, shape.head_dim, 0, model.dtype_};
-  schedule_ = kernels::cuda::decode_schedule(rows, shape.max_positions, shape.heads, layout,
-                                             kernels::cuda::device_blocks());
-  decode_workspace_ = {static_cast<std::size_t>(schedule_.workspace_bytes),
-                       "decode attention's workspace"};
+  using kernels::cuda::DecodeShare;
+  plan_ = plan_for(model, rows, DecodeShare::all);
+  if (rows == draws && kernels::cuda::decode_can_share(model.kv_layout())) {
+    half_plans_[0] = plan_for(model, rows, DecodeShare::first);
+    half_plans_[1] = plan_for(model, rows, DecodeShare::second);
+  }
   KVSTOW_CUDA(cudaDeviceSynchronize());
+}
+
+CudaTransformer::Workspace::DecodePlan CudaTransformer::Workspace::plan_for(
+    const CudaTransformer& model, int rows, kernels::cuda::DecodeShare share) const {
+  const Transformer& shape = model.shape_;
+  DecodePlan plan;
+  plan.schedule =
+      kernels::cuda::decode_schedule(rows, shape.max_positions, shape.heads, model.kv_layout(),
+                                     kernels::cuda::device_blocks(), share);
+  plan.workspace = {static_cast<std::size_t>(plan.schedule.workspace_bytes),
+                    "decode attention's workspace"};
+  return plan;
+}
+
+CudaTransformer::Workspace::Lane CudaTransformer::Workspace::lane(const Transformer& shape,
+                                                                  Half half, int first_row,
+                                                                  const DecodePlan& plan) const {
+  const std::int64_t first = first_row;
+  return {.half = half,
+          .marks = marks_,
+          .hidden = hidden_.get() + first * shape.hidden,
+          .normed = normed_.at(first * shape.hidden),
+          .qkv = qkv_.at(first * (shape.q_width() + 2 * shape.kv_width())),
+          .attended = attended_.at(first * shape.q_width()),
+          .mlp = mlp_.at(first * (shape.gated ? 2 : 1) * shape.ffn),
+          .activated = shape.gated ? activated_.at(first * shape.ffn) : nullptr,
+          .schedule = &plan.schedule,
+          .plan = plan.workspace.get()};
+}
+
+kernels::KvLayout CudaTransformer::kv_layout() const {
+  return {shape_.layers, shape_.kv_heads, shape_.head_dim, 0, dtype_};
 }
 
 void CudaTransformer::norm(const Norm& n, int rows, float* x, const float* parts, void* y,
@@ -121,7 +154,7 @@ void CudaTransformer::norm(const Norm& n, int rows, float* x, const float* parts
 
 template <class Map>
 void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const kernels::KvPool& pool,
-                                int layer, Workspace& work, cudaStream_t stream) {
+                                int layer, const Lane& lane, cudaStream_t stream) {
   const int q_width = shape_.q_width();
   const std::int64_t stride = q_width + 2 * shape_.kv_width();
   const float scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim));
@@ -132,9 +165,9 @@ void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const ke
                                                      .map = map,
                                                      .sequences = rows.prompts,
                                                      .heads = shape_.heads,
-                                                     .q = work.qkv_.get(),
+                                                     .q = lane.qkv,
                                                      .q_stride = stride,
-                                                     .out = work.attended_.get(),
+                                                     .out = lane.attended,
                                                      .out_stride = q_width,
                                                      .row_begin = rows.prefill_begin,
                                                      .map_row = rows.prefill_map,
@@ -151,9 +184,9 @@ void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const ke
                                                     .map = map,
                                                     .rows = rows.decodes,
                                                     .heads = shape_.heads,
-                                                    .q = work.qkv_.at(skip * stride),
+                                                    .q = at(lane.qkv, skip * stride),
                                                     .q_stride = stride,
-                                                    .out = work.attended_.at(skip * q_width),
+                                                    .out = at(lane.attended, skip * q_width),
                                                     .out_stride = q_width,
                                                     .map_row = rows.decode_map,
                                                     .length = rows.decode_length,
@@ -161,8 +194,8 @@ void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const ke
                                                     .scale = scale,
                                                     .dtype = dtype_};
     plain ? kernels::cuda::attention_f32(decodes, stream)
-          : kernels::cuda::decode_attention(decodes, work.schedule_, work.decode_workspace_.get(),
-                                            stream, Dependent::yes);
+          : kernels::cuda::decode_attention(decodes, *lane.schedule, lane.plan, stream,
+                                            Dependent::yes);
   }
 }
 
@@ -170,20 +203,20 @@ kernels::cuda::RotateWriteArgs CudaTransformer::rotation(const Layer& own, int l
                                                          const kernels::KvPool& pool, int rows,
                                                          const std::int64_t* slots,
                                                          const std::int32_t* position,
-                                                         Workspace& work) const {
+                                                         const Lane& lane) const {
   const std::int64_t k = shape_.q_width();
   const std::int64_t stride = k + 2 * shape_.kv_width();
   return {.kv = {.pool = pool,
                  .layer = layer,
                  .rows = rows,
-                 .k = work.qkv_.at(k),
-                 .v = work.qkv_.at(k + shape_.kv_width()),
+                 .k = at(lane.qkv, k),
+                 .v = at(lane.qkv, k + shape_.kv_width()),
                  .k_stride = stride,
                  .v_stride = stride,
                  .slots = slots,
                  .dtype = dtype_},
           .heads = shape_.heads,
-          .q = work.qkv_.get(),
+          .q = lane.qkv,
           .q_stride = stride,
           .q_weight = own.q_norm.get(),
           .k_weight = own.k_norm.get(),
@@ -195,94 +228,105 @@ kernels::cuda::RotateWriteArgs CudaTransformer::rotation(const Layer& own, int l
 
 kernels::cuda::ThinQkvArgs CudaTransformer::whole_qkv(const Linear& qkv,
                                                       const kernels::cuda::RotateWriteArgs& to,
-                                                      Workspace& work) const {
+                                                      const Lane& lane) const {
   return {.in = shape_.hidden,
-          .x = work.normed_.get(),
+          .x = lane.normed,
           .x_stride = shape_.hidden,
           .weight = qkv.weight,
           .to = to};
 }
 
-void CudaTransformer::attention_block(const DeviceRows& rows, const kernels::KvPool& pool,
-                                      int layer, Workspace& work, cudaStream_t stream) {
+// The first of a layer's two norms, the projections, and K and V into their slots.
+void CudaTransformer::before_attention(const DeviceRows& rows, const kernels::KvPool& pool,
+                                       int layer, Lane& lane, cudaStream_t stream) {
   const Layer& own = layers_[static_cast<std::size_t>(layer)];
   const std::int64_t stride = shape_.q_width() + 2 * shape_.kv_width();
-  const auto to = rotation(own, layer, pool, rows.rows, rows.slot, rows.position, work);
-  const auto whole = whole_qkv(own.qkv, to, work);
-  enter(work.marks_, LaunchClass::linear, stream);
-  if (linear_.is_thin(own.qkv, LinearUse::store, rows.rows, shape_.hidden, stride) &&
-      has_thin_qkv(whole)) {
+  enter(lane.marks, LaunchClass::norm, stream);
+  // Decode attention reads the plan before it waits: what launches it may start early, the first
+  // norm not.
+  norm(own.attention_norm, rows.rows, lane.hidden, lane.parts, lane.normed, stream,
+       layer == 0 ? Dependent::no : Dependent::yes);
+  const auto to = rotation(own, layer, pool, rows.rows, rows.slot, rows.position, lane);
+  const auto whole = whole_qkv(own.qkv, to, lane);
+  enter(lane.marks, LaunchClass::linear, stream);
+  // It would take the room of the other half's attention.
+  if (lane.half == Half::none && has_thin_qkv(whole) &&
+      linear_.is_thin(own.qkv, LinearUse::store, rows.rows, shape_.hidden, stride)) {
     kernels::cuda::thin_qkv(whole, stream, Dependent::yes);
     // Nothing in it: graphs of every batch size have the same run of classes.
-    enter(work.marks_, LaunchClass::rotate, stream);
+    enter(lane.marks, LaunchClass::rotate, stream);
   } else {
-    linear_.run(own.qkv, LinearUse::store, rows.rows, work.normed_.get(), shape_.hidden,
-                work.qkv_.get(), stride, stream);
-    enter(work.marks_, LaunchClass::rotate, stream);
+    linear_.run(own.qkv, LinearUse::store, rows.rows, lane.normed, shape_.hidden, lane.qkv, stride,
+                stream, lane.half);
+    enter(lane.marks, LaunchClass::rotate, stream);
     rotate_and_write(to, stream, Dependent::yes);
   }
-  enter(work.marks_, LaunchClass::attention, stream);
+}
+
+void CudaTransformer::attention(const DeviceRows& rows, const kernels::KvPool& pool, int layer,
+                                const Lane& lane, cudaStream_t stream) {
+  enter(lane.marks, LaunchClass::attention, stream);
   if (rows.block_tokens == 0) {
-    attention(rows, kernels::AffineMap{rows.first}, pool, layer, work, stream);
+    attention(rows, kernels::AffineMap{rows.first}, pool, layer, lane, stream);
   } else {
     attention(rows, kernels::BlockTableMap{rows.table, rows.table_stride, rows.block_tokens}, pool,
-              layer, work, stream);
+              layer, lane, stream);
   }
 }
 
 // cuBLASLt does not let the next launch start early; one that may is 0.4 us later than one that may
 // not.
-void CudaTransformer::activation(int rows, Workspace& work, cudaStream_t stream) {
+void CudaTransformer::activation(int rows, const Lane& lane, cudaStream_t stream) {
   kernels::cuda::activation({.kind = kernels::ActivationKind::silu_mul,
                              .rows = rows,
                              .width = shape_.ffn,
-                             .x = work.mlp_.get(),
+                             .x = lane.mlp,
                              .x_stride = up_width(),
-                             .y = work.activated_.get(),
+                             .y = lane.activated,
                              .y_stride = shape_.ffn,
                              .dtype = dtype_},
                             stream);
 }
 
-// The rest of a layer, of `rows` rows of the residual stream x.
-void CudaTransformer::after_attention(const Layer& layer, int rows, const void* attended, float* x,
-                                      Workspace& work, cudaStream_t stream) {
-  enter(work.marks_, LaunchClass::linear, stream);
-  work.parts_ = linear_.run(layer.o, LinearUse::add_join, rows, attended, shape_.q_width(), x,
-                            shape_.hidden, stream);
-  enter(work.marks_, LaunchClass::norm, stream);
-  norm(layer.mlp_norm, rows, x, work.parts_, work.normed_.get(), stream);
-  const void* activated = work.mlp_.get();
-  enter(work.marks_, LaunchClass::linear, stream);
+// The rest of a layer. Of two halves, O waits until attention has ended: blocks that were there
+// before it would take the places where the other half's products can run.
+void CudaTransformer::after_attention(const Layer& layer, int rows, Lane& lane,
+                                      cudaStream_t stream) {
+  const Half half = lane.half;
+  enter(lane.marks, LaunchClass::linear, stream);
+  lane.parts =
+      linear_.run(layer.o, LinearUse::add_join, rows, lane.attended, shape_.q_width(), lane.hidden,
+                  shape_.hidden, stream, half, half == Half::none ? Dependent::yes : Dependent::no);
+  enter(lane.marks, LaunchClass::norm, stream);
+  norm(layer.mlp_norm, rows, lane.hidden, lane.parts, lane.normed, stream);
+  const void* activated = lane.mlp;
+  enter(lane.marks, LaunchClass::linear, stream);
   if (shape_.gated &&
       linear_.is_thin(layer.up, LinearUse::silu_mul, rows, shape_.hidden, shape_.ffn)) {
-    linear_.run(layer.up, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
-                work.activated_.get(), shape_.ffn, stream);
-    activated = work.activated_.get();
+    linear_.run(layer.up, LinearUse::silu_mul, rows, lane.normed, shape_.hidden, lane.activated,
+                shape_.ffn, stream, half);
+    activated = lane.activated;
     // Nothing in it: graphs of every batch size have the same run of classes.
-    enter(work.marks_, LaunchClass::activation, stream);
-    enter(work.marks_, LaunchClass::linear, stream);
+    enter(lane.marks, LaunchClass::activation, stream);
+    enter(lane.marks, LaunchClass::linear, stream);
   } else if (shape_.gated) {
-    linear_.run(layer.up, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
-                work.mlp_.get(), up_width(), stream);
-    enter(work.marks_, LaunchClass::activation, stream);
-    activation(rows, work, stream);
-    activated = work.activated_.get();
-    enter(work.marks_, LaunchClass::linear, stream);
+    linear_.run(layer.up, LinearUse::store, rows, lane.normed, shape_.hidden, lane.mlp, up_width(),
+                stream, half);
+    enter(lane.marks, LaunchClass::activation, stream);
+    activation(rows, lane, stream);
+    activated = lane.activated;
+    enter(lane.marks, LaunchClass::linear, stream);
   } else {
-    linear_.run(layer.up, LinearUse::store_relu, rows, work.normed_.get(), shape_.hidden,
-                work.mlp_.get(), shape_.ffn, stream);
+    linear_.run(layer.up, LinearUse::store_relu, rows, lane.normed, shape_.hidden, lane.mlp,
+                shape_.ffn, stream, half);
   }
-  work.parts_ = linear_.run(layer.down, LinearUse::add_join, rows, activated, shape_.ffn, x,
-                            shape_.hidden, stream);
+  lane.parts = linear_.run(layer.down, LinearUse::add_join, rows, activated, shape_.ffn,
+                           lane.hidden, shape_.hidden, stream, half);
 }
 
-void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepBegin& begin,
-                              const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
-  KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
-               "a step with more rows than its workspace");
-  float* x = work.hidden_.get();
-  enter(work.marks_, LaunchClass::embedding, stream);
+void CudaTransformer::embed(const DeviceRows& rows, const kernels::cuda::StepBegin& begin,
+                            const Lane& lane, cudaStream_t stream) {
+  enter(lane.marks, LaunchClass::embedding, stream);
   const std::int64_t unused_positions = std::int64_t{kPositionOffset} * shape_.hidden;
   kernels::cuda::embedding(
       {.rows = rows.rows,
@@ -292,43 +336,54 @@ void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepB
        .position = rows.position,
        .position_table =
            shape_.learned_positions ? position_embedding_.at(unused_positions) : nullptr,
-       .y = x,
+       .y = lane.hidden,
        .y_stride = shape_.hidden,
        .dtype = dtype_},
       begin, stream);
-  if (rows.decodes > 0) {
-    enter(work.marks_, LaunchClass::attention, stream);
-    kernels::cuda::plan_decode_attention(work.schedule_, rows.decode_map, rows.decode_length,
-                                         rows.decodes, work.decode_workspace_.get(), stream);
-  }
-  const void* attended = work.attended_.get();
+}
+
+void CudaTransformer::plan_attention(const DeviceRows& rows, const Lane& lane,
+                                     cudaStream_t stream) {
+  if (rows.decodes == 0) return;
+  enter(lane.marks, LaunchClass::attention, stream);
+  kernels::cuda::plan_decode_attention(*lane.schedule, rows.decode_map, rows.decode_length,
+                                       rows.decodes, lane.plan, stream);
+}
+
+// Of the rows that the final norm has left side by side.
+void CudaTransformer::logits(int rows, Workspace& work, cudaStream_t stream) {
+  enter(work.marks_, LaunchClass::linear, stream);
+  linear_.run(lm_head_, LinearUse::logits, rows, work.normed_.get(), shape_.hidden,
+              work.logits_.get(), shape_.vocab, stream);
+}
+
+void CudaTransformer::forward(const DeviceRows& rows, const kernels::cuda::StepBegin& begin,
+                              const kernels::KvPool& pool, Workspace& work, cudaStream_t stream) {
+  KVSTOW_CHECK(rows.rows <= work.rows_ && rows.draws <= work.draws_,
+               "a step with more rows than its workspace");
+  Lane lane = work.lane(shape_, Half::none, 0, work.plan_);
+  embed(rows, begin, lane, stream);
+  plan_attention(rows, lane, stream);
   int wanted = rows.rows;
-  work.parts_ = nullptr;
   for (int i = 0; i < shape_.layers; ++i) {
-    const Layer& layer = layers_[static_cast<std::size_t>(i)];
-    enter(work.marks_, LaunchClass::norm, stream);
-    // Decode attention reads the plan before it waits: what launches it may start early, the first
-    // norm not.
-    norm(layer.attention_norm, rows.rows, x, work.parts_, work.normed_.get(), stream,
-         i == 0 ? Dependent::no : Dependent::yes);
-    attention_block(rows, pool, i, work, stream);
+    before_attention(rows, pool, i, lane, stream);
+    attention(rows, pool, i, lane, stream);
     // After the last layer's attention nobody looks at other rows than those with logits.
     if (i + 1 == shape_.layers && rows.logits != nullptr) {
       wanted = rows.draws;
       if (wanted == 0) return;
-      enter(work.marks_, LaunchClass::embedding, stream);
-      gather_rows(x, rows.logits, wanted, shape_.hidden, DType::f32, work.last_.get(), stream);
-      gather_rows(attended, rows.logits, wanted, shape_.q_width(), dtype_, work.qkv_.get(), stream);
-      x = work.last_.get();
-      attended = work.qkv_.get();
+      enter(lane.marks, LaunchClass::embedding, stream);
+      gather_rows(lane.hidden, rows.logits, wanted, shape_.hidden, DType::f32, work.last_.get(),
+                  stream);
+      gather_rows(lane.attended, rows.logits, wanted, shape_.q_width(), dtype_, lane.qkv, stream);
+      lane.hidden = work.last_.get();
+      lane.attended = lane.qkv;
     }
-    after_attention(layer, wanted, attended, x, work, stream);
+    after_attention(layers_[static_cast<std::size_t>(i)], wanted, lane, stream);
   }
-  enter(work.marks_, LaunchClass::norm, stream);
-  norm(final_norm_, wanted, x, work.parts_, work.normed_.get(), stream);
-  enter(work.marks_, LaunchClass::linear, stream);
-  linear_.run(lm_head_, LinearUse::logits, wanted, work.normed_.get(), shape_.hidden,
-              work.logits_.get(), shape_.vocab, stream);
+  enter(lane.marks, LaunchClass::norm, stream);
+  norm(final_norm_, wanted, lane.hidden, lane.parts, lane.normed, stream);
+  logits(wanted, work, stream);
 }
 
 }  // namespace kvstow

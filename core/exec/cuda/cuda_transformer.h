@@ -1,6 +1,8 @@
 // A transformer's forward pass on the GPU over the rows of one step, with K and V in slots.
 #pragma once
 
+#include <array>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -32,6 +34,8 @@ class CudaTransformer {
   class Workspace {
    public:
     Workspace(const CudaTransformer&, int rows, int draws);
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
     [[nodiscard]] int rows() const { return rows_; }
     [[nodiscard]] int draws() const { return draws_; }
     [[nodiscard]] const float* logits() const { return logits_.get(); }  // [draws, vocab]
@@ -41,21 +45,53 @@ class CudaTransformer {
 
    private:
     friend CudaTransformer;
+    // What the layers of some rows work with: of all rows, or of half of them.
+    struct Lane {
+      Half half = Half::none;
+      LaunchMarks* marks = nullptr;
+      float* hidden = nullptr;
+      void *normed = nullptr, *qkv = nullptr, *attended = nullptr, *mlp = nullptr,
+           *activated = nullptr;
+      const float* parts = nullptr;  // of a product, that the next norm adds to the residual stream
+      const kernels::cuda::DecodeSchedule* schedule = nullptr;
+      void* plan = nullptr;
+    };
+    struct DecodePlan {
+      kernels::cuda::DecodeSchedule schedule{};
+      DeviceBuffer<unsigned char> workspace;
+    };
+    [[nodiscard]] DecodePlan plan_for(const CudaTransformer&, int rows,
+                                      kernels::cuda::DecodeShare) const;
+    [[nodiscard]] Lane lane(const Transformer&, Half, int first_row, const DecodePlan&) const;
+
     int rows_;
     int draws_;
     LaunchMarks* marks_ = nullptr;
-    const float* parts_ = nullptr;       // of a product, that the next norm adds to hidden_
     DeviceBuffer<float> hidden_, last_;  // the residual stream, and of it the rows with logits
     DeviceTensor normed_, qkv_, attended_, mlp_, activated_;
     DeviceBuffer<float> logits_;
-    kernels::cuda::DecodeSchedule schedule_;
-    DeviceBuffer<unsigned char> decode_workspace_;
+    DecodePlan plan_;
+    std::array<DecodePlan, 2> half_plans_;
+    Stream second_half_;
+    Event forked_{cudaEventDisableTiming}, joined_{cudaEventDisableTiming};
   };
 
   // Writes the rows' K and V into the pool and the logits of the draws into the workspace. Nothing
   // is allocated, nothing waits: it may be captured in a graph.
   void forward(const DeviceRows&, const kernels::cuda::StepBegin&, const kernels::KvPool&,
                Workspace&, cudaStream_t);
+
+  // The same for decodes only, all drawn, with the rows in two halves on branches of their own: the
+  // second is half a layer behind the first, so that one half's linear layers run beside the
+  // other's attention. REQUIRES: has_halves(rows).
+  void forward_halves(const DeviceRows&, const kernels::cuda::StepBegin&, const kernels::KvPool&,
+                      Workspace&, cudaStream_t);
+  // Whether steps of so many rows can run in halves: all products of half of them are thin, or the
+  // mode is deterministic.
+  [[nodiscard]] bool has_halves(int rows) const;
+  // Whether a step of so many rows that read `positions` in all is faster in halves. By what tuning
+  // measured, and by rows and positions alone.
+  [[nodiscard]] bool halves_pay(int rows, std::int64_t positions) const;
 
   // Measures the linear layers' algorithms for steps of `rows` rows, as many of them with logits as
   // the workspace has room for.
@@ -80,24 +116,32 @@ class CudaTransformer {
   // `parts` are added to x first.
   void norm(const Norm&, int rows, float* x, const float* parts, void* y, cudaStream_t,
             kernels::cuda::Dependent = kernels::cuda::Dependent::yes);
+  using Lane = Workspace::Lane;
+  [[nodiscard]] kernels::KvLayout kv_layout() const;  // without slots
+  [[nodiscard]] void* at(void* p, std::int64_t element) const {
+    return static_cast<unsigned char*>(p) +
+           element * static_cast<std::int64_t>(kernels::size_of(dtype_));
+  }
+  void embed(const DeviceRows&, const kernels::cuda::StepBegin&, const Lane&, cudaStream_t);
+  void plan_attention(const DeviceRows&, const Lane&, cudaStream_t);
   [[nodiscard]] kernels::cuda::RotateWriteArgs rotation(const Layer&, int layer,
                                                         const kernels::KvPool&, int rows,
                                                         const std::int64_t* slots,
                                                         const std::int32_t* position,
-                                                        Workspace&) const;
+                                                        const Lane&) const;
   [[nodiscard]] kernels::cuda::ThinQkvArgs whole_qkv(const Linear&,
                                                      const kernels::cuda::RotateWriteArgs&,
-                                                     Workspace&) const;
+                                                     const Lane&) const;
   template <class Map>
-  void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, Workspace&,
+  void attention(const DeviceRows&, const Map&, const kernels::KvPool&, int layer, const Lane&,
                  cudaStream_t);
-  void attention_block(const DeviceRows&, const kernels::KvPool&, int layer, Workspace&,
-                       cudaStream_t);
-  void tune_qkv(const std::vector<const Linear*>& layers, int rows, const LinearRunner::After&,
-                Workspace&, cudaStream_t);
-  void activation(int rows, Workspace&, cudaStream_t);
-  void after_attention(const Layer&, int rows, const void* attended, float* x, Workspace&,
-                       cudaStream_t);
+  void before_attention(const DeviceRows&, const kernels::KvPool&, int layer, Lane&, cudaStream_t);
+  void attention(const DeviceRows&, const kernels::KvPool&, int layer, const Lane&, cudaStream_t);
+  double tune_qkv(const std::vector<const Linear*>& layers, int rows, const LinearRunner::After&,
+                  const Lane&, cudaStream_t);
+  void activation(int rows, const Lane&, cudaStream_t);
+  void after_attention(const Layer&, int rows, Lane&, cudaStream_t);
+  void logits(int rows, Workspace&, cudaStream_t);
 
   Transformer shape_;
   kernels::DType dtype_;
@@ -107,6 +151,7 @@ class CudaTransformer {
   std::vector<Layer> layers_;
   Norm final_norm_;
   OwnedLinear lm_head_;
+  std::map<int, double> chain_;  // by rows: seconds that a layer's products take, as measured
 };
 
 }  // namespace kvstow

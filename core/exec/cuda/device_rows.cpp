@@ -17,6 +17,18 @@ constexpr std::size_t kBytesPerRow = 8 * sizeof(std::int32_t) + 2 * sizeof(std::
 
 }  // namespace
 
+DeviceRows DeviceRows::decodes_from(int begin, int count) const {
+  DeviceRows some = *this;
+  some.rows = some.decodes = some.draws = count;
+  some.token += begin;
+  some.position += begin;
+  some.slot += begin;
+  some.decode_map += begin;
+  some.decode_length += begin;
+  some.decode_stable += begin;
+  return some;
+}
+
 std::size_t RowsUpload::bytes_for(std::int64_t rows, std::int64_t table_stride) {
   return static_cast<std::size_t>(rows + 1) *
              (kBytesPerRow + static_cast<std::size_t>(table_stride) * sizeof(std::int32_t)) +

@@ -37,6 +37,9 @@ struct DeviceRows {
   const std::int32_t* table = nullptr;  // [map rows, table_stride]
   std::int64_t table_stride = 0;
   int block_tokens = 0;  // 0: extents
+
+  // Some rows of a step of decodes, as a step of their own.
+  [[nodiscard]] DeviceRows decodes_from(int begin, int count) const;
 };
 
 // What is drawn from a step's logits, in the order of the draws.

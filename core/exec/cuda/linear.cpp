@@ -252,13 +252,15 @@ void LinearRunner::run(Plan& plan, const cublasLtMatmulAlgo_t& algo, const Linea
 
 const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const void* x,
                                std::int64_t x_stride, void* y, std::int64_t y_stride,
-                               cudaStream_t stream) {
+                               cudaStream_t stream, Half half, kernels::cuda::Dependent dependent) {
   Shape shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr};
   if (is_thin(shape)) {
-    const auto product = thin(l, shape, x, y);
-    kernels::cuda::thin_product(product, stream, kernels::cuda::Dependent::yes);
-    return product.use == ThinUse::parts ? parts_.get() : nullptr;
+    const auto product = thin(l, shape, x, y, half);
+    kernels::cuda::thin_product(product, stream, dependent);
+    return product.use == ThinUse::parts ? static_cast<const float*>(product.y) : nullptr;
   }
+  KVSTOW_CHECK(half == Half::none || mode_ == LinearMode::deterministic,
+               "halves with products that share a workspace");
   KVSTOW_CHECK(use != LinearUse::silu_mul, "a fused product that was not measured");
   if (use == LinearUse::add_join) shape.use = LinearUse::add;
   shape.rows = 0;
@@ -289,8 +291,9 @@ bool LinearRunner::is_thin(const Shape& shape) const {
 }
 
 kernels::cuda::ThinProductArgs LinearRunner::thin(const Linear& l, const Shape& shape,
-                                                  const void* x, void* y) const {
+                                                  const void* x, void* y, Half half) const {
   const bool parts = shape.use == LinearUse::add_join;
+  float* const own_parts = parts_.get() + (half == Half::second ? parts_.size() / 2 : 0);
   return {.use = parts                              ? ThinUse::parts
                  : shape.use == LinearUse::silu_mul ? ThinUse::silu_mul
                                                     : ThinUse::store,
@@ -300,9 +303,10 @@ kernels::cuda::ThinProductArgs LinearRunner::thin(const Linear& l, const Shape& 
           .x = x,
           .x_stride = shape.x_stride,
           .weight = l.weight,
-          .y = parts ? parts_.get() : y,
+          .y = parts ? own_parts : y,
           .y_stride = shape.y_stride,
-          .dtype = dtype_};
+          .dtype = dtype_,
+          .beside_attention = half != Half::none};
 }
 
 // In one launch: as many as were probed, so that none meets an algorithm that was not.
@@ -339,14 +343,14 @@ double LinearRunner::tune(const std::vector<const Linear*>& weights, LinearUse u
   return best;
 }
 
-void LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUse use, int rows,
-                             const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
-                             const After& after, double to_beat, cudaStream_t stream,
-                             const Instead& instead) {
+double LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUse use, int rows,
+                               const void* x, std::int64_t x_stride, void* y, std::int64_t y_stride,
+                               const After& after, double to_beat, cudaStream_t stream,
+                               const Instead& instead) {
   const Linear& first = *weights.front();
   const Shape shape{first.in, first.out, rows, x_stride, y_stride, use, first.bias != nullptr};
   auto product = thin(first, shape, x, y);
-  if (to_beat == 0 || shape.bias || !has_thin_product(product)) return;
+  if (to_beat == 0 || shape.bias || !has_thin_product(product)) return to_beat;
   const bool parts = product.use == ThinUse::parts;
   const auto floats = std::size_t{kernels::cuda::kThinParts} * kernels::cuda::kMostThinRows *
                       static_cast<std::size_t>(first.out);
@@ -364,6 +368,7 @@ void LinearRunner::tune_thin(const std::vector<const Linear*>& weights, LinearUs
   Shape family = shape;
   family.rows = 0;
   thin_[family][rows] = time < to_beat;
+  return std::min(time, to_beat);
 }
 
 }  // namespace kvstow

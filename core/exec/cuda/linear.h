@@ -35,24 +35,31 @@ enum class LinearUse : std::uint8_t {
   logits,    // in f32
 };
 
+// Which half of a step's rows a product is of, where the halves are computed at the same time: each
+// has a place of its own for parts, and thin products leave room for the other half's attention.
+enum class Half : std::uint8_t { none, first, second };
+
 // Which algorithms may be used.
 enum class LinearMode : std::uint8_t {
   fastest,        // whatever is fast for a number of rows
   deterministic,  // only those that give a row the same bits at every number of rows
 };
 
-// One stream at a time. In the fastest mode a number of rows uses what was measured for the next
-// larger one, or, beyond those, what cuBLASLt prefers. In the deterministic mode probe() comes
-// first.
+// One stream at a time, but for halves: two, of thin products alone or in the deterministic mode
+// (cuBLASLt then uses no workspace). In the fastest mode a number of rows uses what was measured
+// for the next larger one, or, beyond those, what cuBLASLt prefers. In the deterministic mode
+// probe() comes first.
 class LinearRunner {
  public:
   LinearRunner(kernels::DType, LinearMode);
   ~LinearRunner();
+  [[nodiscard]] LinearMode mode() const { return mode_; }
 
   // x: [rows, in], x_stride elements apart; y likewise, in the dtype or f32. Returns the parts that
   // are left to add to y (add_join alone), good until the next run(), or null.
   const float* run(const Linear&, LinearUse, int rows, const void* x, std::int64_t x_stride,
-                   void* y, std::int64_t y_stride, cudaStream_t);
+                   void* y, std::int64_t y_stride, cudaStream_t, Half half = Half::none,
+                   kernels::cuda::Dependent dependent = kernels::cuda::Dependent::yes);
 
   // Whether a thin product was measured to be faster at this number of rows.
   [[nodiscard]] bool is_thin(const Linear&, LinearUse, int rows, std::int64_t x_stride,
@@ -76,11 +83,11 @@ class LinearRunner {
 
   // Likewise measures the thin product, if there is one, and uses it from now on at this number of
   // rows if it takes less than `to_beat` seconds. `instead` launches what the caller has in its
-  // place.
+  // place. Returns the faster one's seconds.
   using Instead = std::function<void(const Linear&, cudaStream_t)>;
-  void tune_thin(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
-                 std::int64_t x_stride, void* y, std::int64_t y_stride, const After& after,
-                 double to_beat, cudaStream_t, const Instead& instead = {});
+  double tune_thin(const std::vector<const Linear*>& weights, LinearUse, int rows, const void* x,
+                   std::int64_t x_stride, void* y, std::int64_t y_stride, const After& after,
+                   double to_beat, cudaStream_t, const Instead& instead = {});
 
  private:
   struct Shape {
@@ -96,7 +103,7 @@ class LinearRunner {
   [[nodiscard]] kernels::DType y_dtype(LinearUse) const;
   [[nodiscard]] bool is_thin(const Shape&) const;
   [[nodiscard]] kernels::cuda::ThinProductArgs thin(const Linear&, const Shape&, const void* x,
-                                                    void* y) const;
+                                                    void* y, Half half = Half::none) const;
   [[nodiscard]] int most_rows(const Shape& family) const;
   [[nodiscard]] cublasLtMatmulAlgo_t choose(const Plan&) const;
   [[nodiscard]] Plan& plan(const Shape&);

@@ -16,31 +16,30 @@ constexpr std::int64_t kTunedBytes = std::int64_t{256} << 20;
 
 }  // namespace
 
-// With the rotation behind it or in it, of rows that go to no slot.
-void CudaTransformer::tune_qkv(const std::vector<const Linear*>& layers, int rows,
-                               const LinearRunner::After& after, Workspace& work,
-                               cudaStream_t stream) {
+// With the rotation behind it or in it, of rows that go to no slot. Returns seconds.
+double CudaTransformer::tune_qkv(const std::vector<const Linear*>& layers, int rows,
+                                 const LinearRunner::After& after, const Lane& lane,
+                                 cudaStream_t stream) {
   DeviceBuffer<std::int64_t> slots(static_cast<std::size_t>(rows), "tuning");
   DeviceBuffer<std::int32_t> position(static_cast<std::size_t>(rows), "tuning");
   slots.fill_bytes(0xff);
   position.fill_bytes(0);
-  const kernels::KvPool nowhere{nullptr,
-                                {shape_.layers, shape_.kv_heads, shape_.head_dim, 0, dtype_}};
-  const auto to = rotation(layers_.front(), 0, nowhere, rows, slots.get(), position.get(), work);
+  const kernels::KvPool nowhere{nullptr, kv_layout()};
+  const auto to = rotation(layers_.front(), 0, nowhere, rows, slots.get(), position.get(), lane);
   const LinearRunner::After rotate = [&](const float* parts, cudaStream_t on) {
     rotate_and_write(to, on, Dependent::yes);
     after(parts, on);
   };
   const int stride = shape_.q_width() + 2 * shape_.kv_width();
-  const double best = linear_.tune(layers, LinearUse::store, rows, work.normed_.get(),
-                                   shape_.hidden, work.qkv_.get(), stride, rotate, stream);
-  const bool whole = has_thin_qkv(whole_qkv(*layers.front(), to, work));
+  const double best = linear_.tune(layers, LinearUse::store, rows, lane.normed, shape_.hidden,
+                                   lane.qkv, stride, rotate, stream);
+  const bool whole = has_thin_qkv(whole_qkv(*layers.front(), to, lane));
   const LinearRunner::Instead instead = [&](const Linear& qkv, cudaStream_t on) {
-    kernels::cuda::thin_qkv(whole_qkv(qkv, to, work), on, Dependent::yes);
+    kernels::cuda::thin_qkv(whole_qkv(qkv, to, lane), on, Dependent::yes);
   };
-  linear_.tune_thin(layers, LinearUse::store, rows, work.normed_.get(), shape_.hidden,
-                    work.qkv_.get(), stride, whole ? after : rotate, best, stream,
-                    whole ? instead : LinearRunner::Instead());
+  return linear_.tune_thin(layers, LinearUse::store, rows, lane.normed, shape_.hidden, lane.qkv,
+                           stride, whole ? after : rotate, best, stream,
+                           whole ? instead : LinearRunner::Instead());
 }
 
 void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
@@ -49,8 +48,9 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
   const LinearRunner::After after = [&](const float* parts, cudaStream_t on) {
     norm(final_norm_, rows, work.hidden_.get(), parts, work.normed_.get(), on);
   };
+  const Lane lane = work.lane(shape_, Half::none, 0, work.plan_);
   const LinearRunner::After activate = [&](const float* parts, cudaStream_t on) {
-    activation(rows, work, on);
+    activation(rows, lane, on);
     after(parts, on);
   };
   const auto layers = [&](OwnedLinear Layer::*member) {
@@ -64,27 +64,32 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
     }
     return linears;
   };
+  double chain = 0;
   // The numbers are what the workspace happens to hold; all candidates meet the same ones.
   const auto tune = [&](OwnedLinear Layer::*member, LinearUse use, LinearUse thin_use,
                         const void* x, void* y, int width) {
     const auto linears = layers(member);
     const int in = linears.front()->in;
-    const double best = linear_.tune(linears, use, rows, x, in, y, width, after, stream);
-    linear_.tune_thin(linears, thin_use, rows, x, in, y, width, after, best, stream);
+    double best = linear_.tune(linears, use, rows, x, in, y, width, after, stream);
+    best = linear_.tune_thin(linears, thin_use, rows, x, in, y, width, after, best, stream);
+    chain += best / static_cast<double>(linears.size());
   };
-  tune_qkv(layers(&Layer::qkv), rows, after, work, stream);
+  const auto qkvs = layers(&Layer::qkv);
+  chain += tune_qkv(qkvs, rows, after, lane, stream) / static_cast<double>(qkvs.size());
   tune(&Layer::o, LinearUse::add, LinearUse::add_join, work.attended_.get(), work.hidden_.get(),
        shape_.hidden);
   tune(&Layer::down, LinearUse::add, LinearUse::add_join,
        shape_.gated ? work.activated_.get() : work.mlp_.get(), work.hidden_.get(), shape_.hidden);
   const auto ups = layers(&Layer::up);
-  const double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu,
-                                   rows, work.normed_.get(), shape_.hidden, work.mlp_.get(),
-                                   up_width(), shape_.gated ? activate : after, stream);
+  double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu, rows,
+                             work.normed_.get(), shape_.hidden, work.mlp_.get(), up_width(),
+                             shape_.gated ? activate : after, stream);
   if (shape_.gated) {
-    linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
-                      work.activated_.get(), shape_.ffn, after, best, stream);
+    best = linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,
+                             work.activated_.get(), shape_.ffn, after, best, stream);
   }
+  chain += best / static_cast<double>(ups.size());
+  if (chain > 0) chain_[rows] = chain;
   linear_.tune({&lm_head_}, LinearUse::logits, std::min(rows, work.draws_), work.normed_.get(),
                shape_.hidden, work.logits_.get(), shape_.vocab, after, stream);
 }
