@@ -93,7 +93,6 @@ class ThinQkv : public ::testing::TestWithParam<DType> {
 
   struct Results {
     std::vector<std::uint16_t> q, pool;
-    bool operator==(const Results&) const = default;
   };
   Results run(const ThinQkvArgs& a, Dependent dependent = Dependent::no) {
     q.fill_bytes(0xff);
