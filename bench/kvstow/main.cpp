@@ -131,6 +131,7 @@ int run(int argc, char** argv) {
   logits->add_option("--block-tokens", logits_arguments.block_tokens, "Block size of the pool")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  logits->footer("tests/cuda/hf/compare_logits.py makes tokens and weights, and compares.");
   logits->callback([&] { code = logits_command(logits_arguments); });
 
   CLI::App* const verify = app.add_subcommand(

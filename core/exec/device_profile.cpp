@@ -49,7 +49,8 @@ StepLaw make_step_law(const DeviceProfile& device, const std::string& law_name,
   out.block_tokens = kv.block_tokens;
   const double prefix_bytes_per_layer =
       static_cast<double>(kv.shared_prefix.count()) * kv_bytes / layers / gpus;
-  const bool prefix_in_l2 = law.prefix_from_l2 && device.l2_bytes_per_s > 0 && prefix_bytes_per_layer <= device.l2_bytes;
+  const bool prefix_in_l2 =
+      law.prefix_from_l2 && device.l2_bytes_per_s > 0 && prefix_bytes_per_layer <= device.l2_bytes;
   out.per_prefix_token =
       out.per_kv_token * (prefix_in_l2 ? device.memory_bytes_per_s / device.l2_bytes_per_s : 1);
   if (model.tensor_parallel > 1) {

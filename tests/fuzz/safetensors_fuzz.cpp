@@ -1,5 +1,5 @@
-// libFuzzer on the checkpoint parsers: whatever the bytes, the outcome is a tensor or an InputError.
-// The first byte chooses the parser. Build and run:
+// libFuzzer on the checkpoint parsers: whatever the bytes, the outcome is a tensor or an
+// InputError. The first byte chooses the parser. Build and run:
 //   cmake -S . -B build/fuzz -G Ninja -D CMAKE_CXX_COMPILER=clang++ -D KVSTOW_FUZZ=ON
 //   cmake --build build/fuzz --target safetensors_fuzz
 //   build/fuzz/tests/fuzz/safetensors_fuzz -max_total_time=300 tests/fuzz/corpus/safetensors
