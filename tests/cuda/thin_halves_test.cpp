@@ -2,8 +2,6 @@
 // step whole.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "core/exec/cuda/cuda_transformer.h"
 #include "core/exec/cuda/step_kernels.h"
 #include "kernels/cuda/cuda_check.h"
@@ -14,7 +12,7 @@ namespace {
 
 using kernels::DType;
 
-constexpr int kRows = 61;
+constexpr int kRows = 201;
 constexpr int kSlotsOfRow = 400;
 
 Transformer shape_with_thin_products() {
@@ -53,11 +51,11 @@ ForwardRows decodes() {
 TEST(ThinHalves, AreTheWholeStep) {
   if (!kernels::cuda::testing::have_device()) GTEST_SKIP() << "skipped: no CUDA device";
   const Transformer shape = shape_with_thin_products();
-  CudaTransformer model(shape, DType::bf16, *random_weights(1), LinearMode::fastest);
+  CudaTransformer model(shape, DType::bf16, *random_weights(1), LinearMode::thin);
   CudaTransformer::Workspace work(model, kRows, kRows);
   const Stream stream;
   for (const int rows : {kRows / 2, kRows - kRows / 2, kRows}) model.tune(rows, work, stream);
-  if (!model.has_halves(kRows)) GTEST_SKIP() << "skipped: thin products were not the fastest";
+  if (!model.has_halves(kRows)) GTEST_SKIP() << "skipped: not built for sm_90a";
   kernels::KvPool pool{nullptr,
                        {shape.layers, shape.kv_heads, shape.head_dim,
                         std::int64_t{kRows} * kSlotsOfRow, DType::bf16}};
@@ -79,20 +77,9 @@ TEST(ThinHalves, AreTheWholeStep) {
         cudaMemcpy(all.data(), work.logits(), all.size() * sizeof(float), cudaMemcpyDeviceToHost));
     return all;
   };
+  // No kernel of either adds in an order that depends on other rows.
   const std::vector<float> whole = logits(false);
-  const std::vector<float> first = logits(true);
-  // Every row: a wrong one would hide among sixty. Its products may add in another order.
-  for (int r = 0; r < kRows; ++r) {
-    double error = 0;
-    double norm = 0;
-    for (int i = 0; i < 1000; ++i) {
-      const auto at = static_cast<std::size_t>(r * 1000 + i);
-      error += (double{first[at]} - whole[at]) * (double{first[at]} - whole[at]);
-      norm += double{whole[at]} * whole[at];
-    }
-    ASSERT_LT(std::sqrt(error / norm), 0.02) << "row " << r;
-  }
-  for (int i = 0; i < 30; ++i) ASSERT_EQ(logits(true), first) << "run " << i;
+  for (int i = 0; i < 30; ++i) ASSERT_EQ(logits(true), whole) << "run " << i;
 }
 
 }  // namespace

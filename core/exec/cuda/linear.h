@@ -43,6 +43,7 @@ enum class Half : std::uint8_t { none, first, second };
 enum class LinearMode : std::uint8_t {
   fastest,        // whatever is fast for a number of rows
   deterministic,  // only those that give a row the same bits at every number of rows
+  thin,           // fastest, but a thin product wherever there is one: for tests
 };
 
 // One stream at a time, but for halves: two, of thin products alone or in the deterministic mode
