@@ -302,7 +302,7 @@ void CudaTransformer::after_attention(const Layer& layer, int rows, Lane& lane,
   const void* activated = lane.mlp;
   enter(lane.marks, LaunchClass::linear, stream);
   if (shape_.gated &&
-      linear_.is_thin(layer.up, LinearUse::silu_mul, rows, shape_.hidden, shape_.ffn)) {
+      linear_.is_thin(layer.up, LinearUse::silu_mul, rows, shape_.hidden, shape_.ffn, half)) {
     linear_.run(layer.up, LinearUse::silu_mul, rows, lane.normed, shape_.hidden, lane.activated,
                 shape_.ffn, stream, half);
     activated = lane.activated;

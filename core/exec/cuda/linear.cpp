@@ -254,7 +254,7 @@ const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const v
                                std::int64_t x_stride, void* y, std::int64_t y_stride,
                                cudaStream_t stream, Half half, kernels::cuda::Dependent dependent) {
   Shape shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr};
-  if (is_thin(shape)) {
+  if (is_thin(shape, half)) {
     const auto product = thin(l, shape, x, y, half);
     kernels::cuda::thin_product(product, stream, dependent);
     return product.use == ThinUse::parts ? static_cast<const float*>(product.y) : nullptr;
@@ -277,17 +277,17 @@ const float* LinearRunner::run(const Linear& l, LinearUse use, int rows, const v
 }
 
 bool LinearRunner::is_thin(const Linear& l, LinearUse use, int rows, std::int64_t x_stride,
-                           std::int64_t y_stride) const {
-  return is_thin(Shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr});
+                           std::int64_t y_stride, Half half) const {
+  return is_thin(Shape{l.in, l.out, rows, x_stride, y_stride, use, l.bias != nullptr}, half);
 }
 
-bool LinearRunner::is_thin(const Shape& shape) const {
+bool LinearRunner::is_thin(const Shape& shape, Half half) const {
   Shape family = shape;
   family.rows = 0;
   const auto known = thin_.find(family);
   if (known == thin_.end()) return false;
   const auto range = known->second.lower_bound(shape.rows);
-  return range != known->second.end() && range->second;
+  return range != known->second.end() && (range->second || half != Half::none);
 }
 
 kernels::cuda::ThinProductArgs LinearRunner::thin(const Linear& l, const Shape& shape,

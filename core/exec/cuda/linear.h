@@ -62,9 +62,10 @@ class LinearRunner {
                    void* y, std::int64_t y_stride, cudaStream_t, Half half = Half::none,
                    kernels::cuda::Dependent dependent = kernels::cuda::Dependent::yes);
 
-  // Whether a thin product was measured to be faster at this number of rows.
+  // Whether this number of rows uses a thin product: it was measured to be faster or, for halves,
+  // there is one.
   [[nodiscard]] bool is_thin(const Linear&, LinearUse, int rows, std::int64_t x_stride,
-                             std::int64_t y_stride) const;
+                             std::int64_t y_stride, Half half = Half::none) const;
 
   // Deterministic mode: finds algorithms for every number of rows that give a row the same bits.
   // The candidates (one pass over `in`, no reduction between blocks) run on random rows at several
@@ -102,7 +103,7 @@ class LinearRunner {
   using Ranges = std::map<int, cublasLtMatmulAlgo_t>;  // by the largest number of rows each serves
 
   [[nodiscard]] kernels::DType y_dtype(LinearUse) const;
-  [[nodiscard]] bool is_thin(const Shape&) const;
+  [[nodiscard]] bool is_thin(const Shape&, Half) const;
   [[nodiscard]] kernels::cuda::ThinProductArgs thin(const Linear&, const Shape&, const void* x,
                                                     void* y, Half half = Half::none) const;
   [[nodiscard]] int most_rows(const Shape& family) const;
@@ -120,7 +121,7 @@ class LinearRunner {
   DeviceBuffer<unsigned char> workspace_;
   std::map<Shape, std::unique_ptr<Plan>> plans_;
   std::map<Shape, Ranges> ranges_;             // tuned or probed, by the shape with rows 0
-  std::map<Shape, std::map<int, bool>> thin_;  // likewise: whether the thin product is the faster
+  std::map<Shape, std::map<int, bool>> thin_;  // likewise: whether the thin product is faster
   DeviceBuffer<float> parts_;
 };
 

@@ -60,13 +60,14 @@ bool CudaTransformer::has_halves(int rows) const {
   if (linear_.mode() == LinearMode::deterministic) return true;
   const Layer& layer = layers_.front();
   const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
-  const auto thin = [&](int half) {
-    return linear_.is_thin(layer.qkv, LinearUse::store, half, shape_.hidden, qkv) &&
-           linear_.is_thin(layer.o, LinearUse::add_join, half, shape_.q_width(), shape_.hidden) &&
-           linear_.is_thin(layer.up, LinearUse::silu_mul, half, shape_.hidden, shape_.ffn) &&
-           linear_.is_thin(layer.down, LinearUse::add_join, half, shape_.ffn, shape_.hidden);
+  const int h = shape_.hidden;
+  const auto thin = [&](Half half, int n) {
+    return linear_.is_thin(layer.qkv, LinearUse::store, n, h, qkv, half) &&
+           linear_.is_thin(layer.o, LinearUse::add_join, n, shape_.q_width(), h, half) &&
+           linear_.is_thin(layer.up, LinearUse::silu_mul, n, h, shape_.ffn, half) &&
+           linear_.is_thin(layer.down, LinearUse::add_join, n, shape_.ffn, h, half);
   };
-  return shape_.gated && thin(rows / 2) && thin(rows - rows / 2);
+  return shape_.gated && thin(Half::first, rows / 2) && thin(Half::second, rows - rows / 2);
 }
 
 bool CudaTransformer::halves_pay(int rows, std::int64_t positions) const {
