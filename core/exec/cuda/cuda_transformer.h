@@ -86,8 +86,8 @@ class CudaTransformer {
   // other's attention. REQUIRES: has_halves(rows).
   void forward_halves(const DeviceRows&, const kernels::cuda::StepBegin&, const kernels::KvPool&,
                       Workspace&, cudaStream_t);
-  // Whether steps of so many rows can run in halves: all products of half of them have a thin one, or the
-  // mode is deterministic.
+  // Whether steps of so many rows can run in halves: all products of half of them have a thin one,
+  // or the mode is deterministic.
   [[nodiscard]] bool has_halves(int rows) const;
   // Whether a step of so many rows that read `positions` in all is faster in halves. By what tuning
   // measured, and by rows and positions alone.
