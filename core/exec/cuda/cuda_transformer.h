@@ -86,7 +86,7 @@ class CudaTransformer {
   // other's attention. REQUIRES: has_halves(rows).
   void forward_halves(const DeviceRows&, const kernels::cuda::StepBegin&, const kernels::KvPool&,
                       Workspace&, cudaStream_t);
-  // Whether steps of so many rows can run in halves: all products of half of them have a thin one,
+  // Whether steps of so many rows can run in halves: every product of half of them has a thin body,
   // or the mode is deterministic.
   [[nodiscard]] bool has_halves(int rows) const;
   // Whether a step of so many rows that read `positions` in all is faster in halves. By what tuning
