@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Keeps of `kvstow run`s on a GPU what results/h200 records.
 
-    record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json] [--keep]
+    record_engine.py TO.json RUN_DIR... [--ceilings CEILINGS.json] [--keep] [--board NUMBER]
 
 One entry for each row: what ran on which build, what was measured, and sums over its steps (runs that serve need
 `records: true`): all of them, those of decodes, those that began in the window, and the median step of one sequence.
@@ -12,7 +12,9 @@ entry also has its floor, the time that no engine on this device can beat:
   + decodes  K and V of the context at the rate of a large read, and for each step the larger of reading
              the weights once and the flops of its rows
 
-With --keep, entries of TO.json for points that RUN_DIR does not have stay as they are.
+With --keep, entries of TO.json for points that RUN_DIR does not have stay as they are. Boards of one kind differ (in
+their memory's rate, and where their power ends): with --board a point is one of that board, each beside its own
+ceilings.
 """
 import argparse
 import csv
@@ -90,9 +92,10 @@ def sums(row, steps):
     }
 
 
-def entry_of(run, row, ceilings):
+def entry_of(run, row, ceilings, board):
     entry = {
         "experiment": row["experiment"],
+        "board": board,
         "panel": row["point"]["panel"],
         "model": row["point"]["model"],
         "system": row["point"]["system"],
@@ -128,11 +131,11 @@ def rounded(value):
 
 
 # What an entry measures.
-POINT = ("experiment", "panel", "model", "system", "executor", "seed", "block_tokens", "request_rate_per_s")
+POINT = ("experiment", "panel", "model", "system", "executor", "board", "seed", "block_tokens", "request_rate_per_s")
 
 
 def point_of(entry):
-    return tuple(entry[key] for key in POINT)
+    return tuple(entry.get(key, 0) for key in POINT)
 
 
 def main():
@@ -141,6 +144,7 @@ def main():
     parser.add_argument("run", nargs="+", type=pathlib.Path)
     parser.add_argument("--ceilings", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--board", type=int, default=0)
     args = parser.parse_args()
     ceilings = ceilings_of(args.ceilings) if args.ceilings else None
     entries = []
@@ -149,7 +153,7 @@ def main():
         if not rows:
             parser.error(f"{run}: no rows of `kvstow run` there")
         for path in rows:
-            entries.append(rounded(entry_of(run, measured(path), ceilings)))
+            entries.append(rounded(entry_of(run, measured(path), ceilings, args.board)))
     if args.keep:
         again = {point_of(e) for e in entries}
         entries += [e for e in measured(args.to, "runs")["runs"] if point_of(e) not in again]
