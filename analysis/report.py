@@ -12,19 +12,25 @@ import sys
 if __package__ in (None, ""):  # run as a file: find the package from anywhere
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import jinja2
-import yaml
+try:
+    import jinja2
+    import yaml
 
-from analysis import (
-    figures,
-    report_cells,
-    report_tables,
-    results as results_module,
-    scoreboard,
-    tables,
-)
-from analysis import textio, verify
-from analysis.figures import style
+    from analysis import (
+        figures,
+        report_cells,
+        report_tables,
+        results as results_module,
+        scoreboard,
+        tables,
+    )
+    from analysis import textio, verify
+    from analysis.figures import style
+except ModuleNotFoundError as missing:
+    if __name__ != "__main__":
+        raise
+    print(f"report: {sys.executable}: No module named '{missing.name}' (make setup installs it)", file=sys.stderr)
+    sys.exit(2)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORKERS = 2  # drawing is all the time there is, and halves on two cores

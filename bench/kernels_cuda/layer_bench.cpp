@@ -50,6 +50,27 @@ struct Model {
 constexpr Model kModels[] = {{"qwen3-0.6b", 1024, 3072, 16, 8, 151936},
                              {"llama-3-8b", 4096, 14336, 32, 8, 128256}};
 
+// The residual stream, which is f32, of a step with prompts.
+void register_prompts(const Model& m) {
+  constexpr int kRows = 16384;
+  const auto body = [=](benchmark::State& state) {
+    const std::size_t elements = kRows * static_cast<std::size_t>(m.hidden);
+    const DeviceArray<float> x(std::vector<float>(elements, 0.5f));
+    const std::uint16_t* weight = Lab::get().numbers(2 * static_cast<std::size_t>(m.hidden));
+    DeviceArray<std::uint16_t> y(elements);
+    run(state, 4 * elements, 2 * elements, [&](cudaStream_t s) {
+      cuda::norm({kernels::NormKind::rms_norm, kRows, 1, m.hidden, x.get(), m.hidden, weight,
+                  nullptr, y.get(), m.hidden, 1e-6f, DType::f16},
+                 s, cuda::Dependent::yes);
+    });
+  };
+  benchmark::RegisterBenchmark(
+      ("norm/" + std::string(m.name) + "/" + std::to_string(kRows)).c_str(), body)
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kMicrosecond);
+}
+
 void register_model(const Model& m, int rows) {
   const auto add = [&](const char* kernel, const std::function<void(benchmark::State&)>& body) {
     const std::string name = std::string(kernel) + "/" + m.name + "/" + std::to_string(rows);
@@ -199,6 +220,7 @@ void register_layer_benchmarks() {
   }
   for (const Model& m : kModels) {
     for (const int rows : {1, 32, 256}) register_model(m, rows);
+    register_prompts(m);
   }
 }
 
