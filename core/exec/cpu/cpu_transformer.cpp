@@ -128,7 +128,7 @@ void CpuTransformer::attention(const ForwardRows& rows, const Map& map, const ke
                                int layer, Workspace& work, ThreadPool& threads) const {
   const int count = rows.rows();
   const int q_width = shape_.q_width();
-  const std::int64_t stride = q_width + 2 * shape_.kv_width();
+  const std::int64_t stride = shape_.qkv_width();
   float* q = work.qkv.data();
   float* k = q + q_width;
   float* v = k + shape_.kv_width();
@@ -219,8 +219,8 @@ std::span<const float> CpuTransformer::forward(const ForwardRows& rows, const ke
   const int hidden = shape_.hidden;
   float* x = fit(work.hidden, count, hidden);
   float* normed = fit(work.normed, count, hidden);
-  float* qkv = fit(work.qkv, count, shape_.q_width() + 2 * shape_.kv_width());
-  const int up_width = shape_.gated ? 2 * shape_.ffn : shape_.ffn;
+  float* qkv = fit(work.qkv, count, shape_.qkv_width());
+  const int up_width = shape_.up_width();
   float* mlp = fit(work.mlp, count, up_width);
 
   kernels::cpu::embedding(

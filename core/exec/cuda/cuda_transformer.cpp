@@ -62,11 +62,11 @@ CudaTransformer::CudaTransformer(const Transformer& shape, DType dtype, const We
 void CudaTransformer::probe() {
   const Stream stream;
   const Layer& layer = layers_.front();
-  const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
+  const std::int64_t qkv = shape_.qkv_width();
   linear_.probe(layer.qkv, LinearUse::store, shape_.hidden, qkv, stream);
   linear_.probe(layer.o, LinearUse::add, shape_.q_width(), shape_.hidden, stream);
   linear_.probe(layer.up, shape_.gated ? LinearUse::store : LinearUse::store_relu, shape_.hidden,
-                up_width(), stream);
+                shape_.up_width(), stream);
   linear_.probe(layer.down, LinearUse::add, shape_.ffn, shape_.hidden, stream);
   linear_.probe(lm_head_, LinearUse::logits, shape_.hidden, shape_.vocab, stream);
 }
@@ -86,9 +86,9 @@ CudaTransformer::Workspace::Workspace(const CudaTransformer& model, int rows, in
   hidden_ = residual(rows);
   last_ = residual(draws);
   normed_ = buffer(shape.hidden);
-  qkv_ = buffer(shape.q_width() + 2 * shape.kv_width());
+  qkv_ = buffer(shape.qkv_width());
   attended_ = buffer(shape.q_width());
-  mlp_ = buffer(model.up_width());
+  mlp_ = buffer(shape.up_width());
   if (shape.gated) activated_ = buffer(shape.ffn);
   logits_ = {static_cast<std::size_t>(draws) * static_cast<std::size_t>(shape.vocab),
              "a step's logits"};
@@ -121,9 +121,9 @@ CudaTransformer::Workspace::Lane CudaTransformer::Workspace::lane(const Transfor
           .marks = marks_,
           .hidden = hidden_.get() + first * shape.hidden,
           .normed = normed_.at(first * shape.hidden),
-          .qkv = qkv_.at(first * (shape.q_width() + 2 * shape.kv_width())),
+          .qkv = qkv_.at(first * shape.qkv_width()),
           .attended = attended_.at(first * shape.q_width()),
-          .mlp = mlp_.at(first * (shape.gated ? 2 : 1) * shape.ffn),
+          .mlp = mlp_.at(first * shape.up_width()),
           .activated = shape.gated ? activated_.at(first * shape.ffn) : nullptr,
           .schedule = &plan.schedule,
           .plan = plan.workspace.get()};
@@ -156,7 +156,7 @@ template <class Map>
 void CudaTransformer::attention(const DeviceRows& rows, const Map& map, const kernels::KvPool& pool,
                                 int layer, const Lane& lane, cudaStream_t stream) {
   const int q_width = shape_.q_width();
-  const std::int64_t stride = q_width + 2 * shape_.kv_width();
+  const std::int64_t stride = shape_.qkv_width();
   const float scale = 1 / std::sqrt(static_cast<float>(shape_.head_dim));
   const bool plain = dtype_ == DType::f32;
   if (rows.prompts > 0) {
@@ -205,7 +205,7 @@ kernels::cuda::RotateWriteArgs CudaTransformer::rotation(const Layer& own, int l
                                                          const std::int32_t* position,
                                                          const Lane& lane) const {
   const std::int64_t k = shape_.q_width();
-  const std::int64_t stride = k + 2 * shape_.kv_width();
+  const std::int64_t stride = shape_.qkv_width();
   return {.kv = {.pool = pool,
                  .layer = layer,
                  .rows = rows,
@@ -240,7 +240,7 @@ kernels::cuda::ThinQkvArgs CudaTransformer::whole_qkv(const Linear& qkv,
 void CudaTransformer::before_attention(const DeviceRows& rows, const kernels::KvPool& pool,
                                        int layer, Lane& lane, cudaStream_t stream) {
   const Layer& own = layers_[static_cast<std::size_t>(layer)];
-  const std::int64_t stride = shape_.q_width() + 2 * shape_.kv_width();
+  const std::int64_t stride = shape_.qkv_width();
   enter(lane.marks, LaunchClass::norm, stream);
   // Decode attention reads the plan before it waits: what launches it may start early, the first
   // norm not.
@@ -281,7 +281,7 @@ void CudaTransformer::activation(int rows, const Lane& lane, cudaStream_t stream
                              .rows = rows,
                              .width = shape_.ffn,
                              .x = lane.mlp,
-                             .x_stride = up_width(),
+                             .x_stride = shape_.up_width(),
                              .y = lane.activated,
                              .y_stride = shape_.ffn,
                              .dtype = dtype_},
@@ -310,8 +310,8 @@ void CudaTransformer::after_attention(const Layer& layer, int rows, Lane& lane,
     enter(lane.marks, LaunchClass::activation, stream);
     enter(lane.marks, LaunchClass::linear, stream);
   } else if (shape_.gated) {
-    linear_.run(layer.up, LinearUse::store, rows, lane.normed, shape_.hidden, lane.mlp, up_width(),
-                stream, half);
+    linear_.run(layer.up, LinearUse::store, rows, lane.normed, shape_.hidden, lane.mlp,
+                shape_.up_width(), stream, half);
     enter(lane.marks, LaunchClass::activation, stream);
     activation(rows, lane, stream);
     activated = lane.activated;

@@ -111,7 +111,6 @@ class CudaTransformer {
   };
 
   // Outputs of `Layer::up`.
-  [[nodiscard]] int up_width() const { return shape_.gated ? 2 * shape_.ffn : shape_.ffn; }
 
   // `parts` are added to x first.
   void norm(const Norm&, int rows, float* x, const float* parts, void* y, cudaStream_t,

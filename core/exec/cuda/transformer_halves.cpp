@@ -59,7 +59,7 @@ bool CudaTransformer::has_halves(int rows) const {
   if (!kernels::cuda::decode_can_share(kv_layout())) return false;
   if (linear_.mode() == LinearMode::deterministic) return true;
   const Layer& layer = layers_.front();
-  const std::int64_t qkv = shape_.q_width() + 2 * shape_.kv_width();
+  const std::int64_t qkv = shape_.qkv_width();
   const int h = shape_.hidden;
   const auto thin = [&](Half half, int n) {
     return linear_.is_thin(layer.qkv, LinearUse::store, n, h, qkv, half) &&

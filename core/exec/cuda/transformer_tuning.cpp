@@ -30,7 +30,7 @@ double CudaTransformer::tune_qkv(const std::vector<const Linear*>& layers, int r
     rotate_and_write(to, on, Dependent::yes);
     after(parts, on);
   };
-  const int stride = shape_.q_width() + 2 * shape_.kv_width();
+  const int stride = shape_.qkv_width();
   const double best = linear_.tune(layers, LinearUse::store, rows, lane.normed, shape_.hidden,
                                    lane.qkv, stride, rotate, stream);
   const bool whole = has_thin_qkv(whole_qkv(*layers.front(), to, lane));
@@ -82,7 +82,7 @@ void CudaTransformer::tune(int rows, Workspace& work, cudaStream_t stream) {
        shape_.gated ? work.activated_.get() : work.mlp_.get(), work.hidden_.get(), shape_.hidden);
   const auto ups = layers(&Layer::up);
   double best = linear_.tune(ups, shape_.gated ? LinearUse::store : LinearUse::store_relu, rows,
-                             work.normed_.get(), shape_.hidden, work.mlp_.get(), up_width(),
+                             work.normed_.get(), shape_.hidden, work.mlp_.get(), shape_.up_width(),
                              shape_.gated ? activate : after, stream);
   if (shape_.gated) {
     best = linear_.tune_thin(ups, LinearUse::silu_mul, rows, work.normed_.get(), shape_.hidden,

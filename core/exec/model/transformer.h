@@ -39,6 +39,10 @@ struct Transformer {
 
   [[nodiscard]] int q_width() const { return heads * head_dim; }
   [[nodiscard]] int kv_width() const { return kv_heads * head_dim; }
+  // Of what the first product of attention and the first of the MLP leave of one row: queries, keys
+  // and values; gate and up.
+  [[nodiscard]] int qkv_width() const { return q_width() + 2 * kv_width(); }
+  [[nodiscard]] int up_width() const { return gated ? 2 * ffn : ffn; }
   // K and V of one token over all layers, in elements.
   [[nodiscard]] std::int64_t kv_elements() const { return std::int64_t{2} * layers * kv_width(); }
 
