@@ -73,11 +73,7 @@ void register_affine_benchmarks() {
                                    (copies == AffineCopies::bulk ? "bulk/" : "tensor_boxes/") +
                                    model.name + "/" + std::to_string(batch) + "/" +
                                    std::to_string(context);
-          benchmark::RegisterBenchmark(
-              name.c_str(), [=](benchmark::State& s) { run(s, model, copies, batch, context); })
-              ->UseManualTime()
-              ->Iterations(1)
-              ->Unit(benchmark::kMicrosecond);
+          add_row(name, [=](benchmark::State& s) { run(s, model, copies, batch, context); });
         }
       }
     }

@@ -208,37 +208,31 @@ void run_swap(benchmark::State& state, bool out, bool staged, int block_tokens) 
 }  // namespace
 
 void register_cache_benchmarks() {
-  const auto add = [](const std::string& name, const std::function<void(benchmark::State&)>& run) {
-    benchmark::RegisterBenchmark(name.c_str(), run)
-        ->UseManualTime()
-        ->Iterations(1)
-        ->Unit(benchmark::kMicrosecond);
-  };
   for (const ModelShape& m : {kOpt13b, kLlama3, kQwen3}) {
     for (const int rows : {1, 32, 256, 2048, 16384}) {
-      add("write_kv/" + std::string(m.name) + "/" + std::to_string(rows),
-          [=](benchmark::State& s) { run_write(s, m, rows); });
+      add_row("write_kv/" + std::string(m.name) + "/" + std::to_string(rows),
+              [=](benchmark::State& s) { run_write(s, m, rows); });
     }
   }
   for (const int blocks : {1, 4, 16, 64}) {
-    add("copy_plan/opt-13b/" + std::to_string(blocks),
-        [=](benchmark::State& s) { run_plan(s, 40, kOpt13b, blocks); });
-    add("copy_plan/qwen3-0.6b/" + std::to_string(blocks),
-        [=](benchmark::State& s) { run_plan(s, 28, kQwen3, blocks); });
+    add_row("copy_plan/opt-13b/" + std::to_string(blocks),
+            [=](benchmark::State& s) { run_plan(s, 40, kOpt13b, blocks); });
+    add_row("copy_plan/qwen3-0.6b/" + std::to_string(blocks),
+            [=](benchmark::State& s) { run_plan(s, 28, kQwen3, blocks); });
   }
   for (const int tokens : {16, 64, 256, 1024}) {
     for (const int block : {1, 16}) {
-      add("gather/opt-13b/" + std::to_string(tokens) + "/blocks_of_" + std::to_string(block),
-          [=](benchmark::State& s) { run_gather(s, tokens, block); });
+      add_row("gather/opt-13b/" + std::to_string(tokens) + "/blocks_of_" + std::to_string(block),
+              [=](benchmark::State& s) { run_gather(s, tokens, block); });
     }
   }
-  add("large_copy", run_large_copy);
+  add_row("large_copy", run_large_copy);
   for (const bool out : {true, false}) {
     for (const int tokens : {1, 2, 4, 8, 16, 32, 64, 128, 256}) {
       for (const bool staged : {true, false}) {
-        add(std::string(out ? "swap_out/" : "swap_in/") + (staged ? "staged/" : "by_block/") +
-                std::to_string(tokens),
-            [=](benchmark::State& s) { run_swap(s, out, staged, tokens); });
+        add_row(std::string(out ? "swap_out/" : "swap_in/") + (staged ? "staged/" : "by_block/") +
+                    std::to_string(tokens),
+                [=](benchmark::State& s) { run_swap(s, out, staged, tokens); });
       }
     }
   }

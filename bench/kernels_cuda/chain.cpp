@@ -1,8 +1,8 @@
 #include "bench/kernels_cuda/chain.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <vector>
 
 #include "kernels/cuda/cuda_check.h"
 
@@ -43,14 +43,17 @@ double Chain::replay() {
   return milliseconds * 1e3 / launches_;
 }
 
+ChainTime Chain::time(int warm_ups, int replays) {
+  for (int i = 0; i < warm_ups; ++i) replay();
+  std::vector<double> us(static_cast<std::size_t>(replays));
+  for (double& t : us) t = replay();
+  std::sort(us.begin(), us.end());
+  return {us[us.size() / 2], us.front(), us.back(), launches_};
+}
+
 ChainTime time_chain(int launches, cudaStream_t stream,
                      const std::function<void(int, cudaStream_t)>& launch) {
-  Chain chain(launches, stream, launch);
-  for (int i = 0; i < 3; ++i) chain.replay();
-  std::array<double, 21> us{};
-  for (double& t : us) t = chain.replay();
-  std::sort(us.begin(), us.end());
-  return {us[us.size() / 2], us.front(), us.back(), launches};
+  return Chain(launches, stream, launch).time(3, 21);
 }
 
 }  // namespace kvstow::bench

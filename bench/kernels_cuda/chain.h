@@ -13,6 +13,13 @@ namespace kvstow::bench {
 // launch is taken as 1.5 us + bytes / (4.7 TB/s).
 int chain_launches(double bytes_per_launch);
 
+struct ChainTime {
+  double median_us;  // of one launch
+  double low_us;     // smallest and largest of the replays
+  double high_us;
+  int launches;
+};
+
 // launch(0 .. launches - 1), captured once.
 class Chain {
  public:
@@ -23,6 +30,7 @@ class Chain {
 
   // Microseconds of one launch in one replay, by events around it.
   double replay();
+  ChainTime time(int warm_ups, int replays);
 
  private:
   int launches_;
@@ -30,13 +38,6 @@ class Chain {
   cudaGraphExec_t exec_ = nullptr;
   cudaEvent_t begin_ = nullptr;
   cudaEvent_t end_ = nullptr;
-};
-
-struct ChainTime {
-  double median_us;  // of one launch
-  double low_us;     // smallest and largest of the replays
-  double high_us;
-  int launches;
 };
 
 // Three replays to warm up, 21 to measure.

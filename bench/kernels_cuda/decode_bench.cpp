@@ -151,13 +151,6 @@ std::vector<std::int32_t> ragged(int rows, int shortest, int longest) {
   return lengths;
 }
 
-void add(const std::string& name, const std::function<void(benchmark::State&)>& run) {
-  benchmark::RegisterBenchmark(name.c_str(), run)
-      ->UseManualTime()
-      ->Iterations(1)
-      ->Unit(benchmark::kMicrosecond);
-}
-
 }  // namespace
 
 void register_decode_benchmarks() {
@@ -167,28 +160,29 @@ void register_decode_benchmarks() {
         const std::vector<std::int32_t> lengths(static_cast<std::size_t>(batch), context);
         const std::string cell =
             std::string(model.name) + "/" + std::to_string(batch) + "/" + std::to_string(context);
-        add("decode/" + cell,
-            [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::yes); });
-        add("decode_full_dependency/" + cell,
-            [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::no); });
-        add("decode_map_price/" + cell, [=](benchmark::State& s) { run_pair(s, model, lengths); });
+        add_row("decode/" + cell,
+                [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::yes); });
+        add_row("decode_full_dependency/" + cell,
+                [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::no); });
+        add_row("decode_map_price/" + cell,
+                [=](benchmark::State& s) { run_pair(s, model, lengths); });
       }
     }
   }
   for (const ModelShape& model : {kGroup8, kLlama3, kOpt13b}) {
     for (const int batch : {32, 256}) {
       const std::vector<std::int32_t> lengths = ragged(batch, 64, 1984);
-      add("decode_ragged/" + std::string(model.name) + "/" + std::to_string(batch),
-          [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::yes); });
+      add_row("decode_ragged/" + std::string(model.name) + "/" + std::to_string(batch),
+              [=](benchmark::State& s) { run_cell(s, model, lengths, cuda::Dependent::yes); });
     }
   }
   // As in the middle of nano-vLLM's benchmark.
   const std::vector<std::int32_t> nano = ragged(256, 100, 1500);
-  add("decode_ragged_100_1500/qwen3-0.6b/256",
-      [=](benchmark::State& s) { run_cell(s, kQwen3, nano, cuda::Dependent::yes); });
+  add_row("decode_ragged_100_1500/qwen3-0.6b/256",
+          [=](benchmark::State& s) { run_cell(s, kQwen3, nano, cuda::Dependent::yes); });
   for (const ModelShape& model : {kQwen3, kOpt13b}) {
-    add("decode_plan/" + std::string(model.name) + "/256",
-        [=](benchmark::State& s) { run_plan(s, model, nano); });
+    add_row("decode_plan/" + std::string(model.name) + "/256",
+            [=](benchmark::State& s) { run_plan(s, model, nano); });
   }
 }
 

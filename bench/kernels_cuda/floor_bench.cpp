@@ -7,25 +7,19 @@
 namespace kvstow::bench {
 
 void register_floor_benchmarks() {
-  const auto add = [](const std::string& name, const std::function<void(benchmark::State&)>& run) {
-    benchmark::RegisterBenchmark(name.c_str(), run)
-        ->UseManualTime()
-        ->Iterations(1)
-        ->Unit(benchmark::kMicrosecond);
-  };
   for (const bool dependent : {false, true}) {
-    add(std::string("empty_launch/") + (dependent ? "dependent" : "full_dependency"),
-        [=](benchmark::State& state) {
-          Lab& lab = Lab::get();
-          for (auto _ : state) {
-            report(state, time_chain(1024, lab.stream, [&](int, cudaStream_t s) {
-                     empty_launch(lab.sms, dependent, s);
-                   }));
-          }
-        });
+    add_row(std::string("empty_launch/") + (dependent ? "dependent" : "full_dependency"),
+            [=](benchmark::State& state) {
+              Lab& lab = Lab::get();
+              for (auto _ : state) {
+                report(state, time_chain(1024, lab.stream, [&](int, cudaStream_t s) {
+                         empty_launch(lab.sms, dependent, s);
+                       }));
+              }
+            });
   }
   for (const char* repeat : {"a", "b"}) {
-    add(std::string("large_read/") + repeat, [](benchmark::State& state) {
+    add_row(std::string("large_read/") + repeat, [](benchmark::State& state) {
       constexpr std::size_t kBytes = std::size_t{4295} << 20;
       for (auto _ : state) {
         const ChainTime t = Lab::get().measure_read(kBytes);  // afresh: a against b is the noise
@@ -35,7 +29,7 @@ void register_floor_benchmarks() {
     });
   }
   for (const int megabytes : {1, 4, 16, 64, 256, 2048}) {
-    add("plain_copy/" + std::to_string(megabytes) + "MB", [=](benchmark::State& state) {
+    add_row("plain_copy/" + std::to_string(megabytes) + "MB", [=](benchmark::State& state) {
       Lab& lab = Lab::get();
       const std::size_t bytes = std::size_t(megabytes) << 20;
       const int launches = chain_launches(2.0 * static_cast<double>(bytes));

@@ -1,8 +1,5 @@
 #include "bench/kernels_cuda/lab.h"
 
-#include <algorithm>
-#include <array>
-
 #include "bench/kernels_cuda/plain.h"
 #include "kernels/cuda/decode_attention.h"
 
@@ -29,13 +26,10 @@ std::uint16_t* Lab::numbers(std::size_t bytes) {
 }
 
 double Lab::empty_launch_us() {
-  if (!empty_)
+  if (!empty_) {
     empty_.emplace(512, stream, [&](int, cudaStream_t s) { empty_launch(sms, false, s); });
-  std::array<double, 5> us{};
-  empty_->replay();
-  for (double& t : us) t = empty_->replay();
-  std::sort(us.begin(), us.end());
-  return us[us.size() / 2];
+  }
+  return empty_->time(1, 5).median_us;
 }
 
 void Lab::settle_launches() {
@@ -69,6 +63,13 @@ ChainTime Lab::measure_read(std::size_t bytes) {
     if (t.median_us < best.median_us) best = t;
   }
   return best;
+}
+
+void add_row(const std::string& name, const std::function<void(benchmark::State&)>& run) {
+  benchmark::RegisterBenchmark(name.c_str(), run)
+      ->UseManualTime()
+      ->Iterations(1)
+      ->Unit(benchmark::kMicrosecond);
 }
 
 void report(benchmark::State& state, const ChainTime& time) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -66,6 +67,9 @@ inline constexpr ModelShape kOpt13b{"opt-13b", 40, 40, 128};
 inline constexpr ModelShape kLlama3{"llama-3-8b", 32, 8, 128};
 inline constexpr ModelShape kQwen3{"qwen3-0.6b", 16, 8, 128};
 inline constexpr ModelShape kGroup8{"group-8", 8, 1, 128};
+
+// A row of the suite: `run` reports one measurement.
+void add_row(const std::string& name, const std::function<void(benchmark::State&)>& run);
 
 // Puts a measurement into a benchmark's row: manual time, and the rest as counters.
 void report(benchmark::State& state, const ChainTime& time);

@@ -64,20 +64,12 @@ void register_prompts(const Model& m) {
                  s, cuda::Dependent::yes);
     });
   };
-  benchmark::RegisterBenchmark(
-      ("norm/" + std::string(m.name) + "/" + std::to_string(kRows)).c_str(), body)
-      ->UseManualTime()
-      ->Iterations(1)
-      ->Unit(benchmark::kMicrosecond);
+  add_row("norm/" + std::string(m.name) + "/" + std::to_string(kRows), body);
 }
 
 void register_model(const Model& m, int rows) {
   const auto add = [&](const char* kernel, const std::function<void(benchmark::State&)>& body) {
-    const std::string name = std::string(kernel) + "/" + m.name + "/" + std::to_string(rows);
-    benchmark::RegisterBenchmark(name.c_str(), body)
-        ->UseManualTime()
-        ->Iterations(1)
-        ->Unit(benchmark::kMicrosecond);
+    add_row(std::string(kernel) + "/" + m.name + "/" + std::to_string(rows), body);
   };
   const auto row_bytes = [=](int width) {
     return 2 * static_cast<std::size_t>(rows) * static_cast<std::size_t>(width);
@@ -205,10 +197,7 @@ void register_beams(const char* model, int vocab, int rows, int width) {
       state.counters["over_read"] = time.median_us / read.median_us;
     }
   };
-  benchmark::RegisterBenchmark(name.c_str(), body)
-      ->UseManualTime()
-      ->Iterations(1)
-      ->Unit(benchmark::kMicrosecond);
+  add_row(name, body);
 }
 
 }  // namespace

@@ -61,11 +61,7 @@ void run(benchmark::State& state, Body body, int batch, int context, int block_t
 }
 
 void add(const std::string& name, Body body, int batch, int context, int block_tokens) {
-  benchmark::RegisterBenchmark(
-      name.c_str(), [=](benchmark::State& s) { run(s, body, batch, context, block_tokens); })
-      ->UseManualTime()
-      ->Iterations(1)
-      ->Unit(benchmark::kMicrosecond);
+  add_row(name, [=](benchmark::State& s) { run(s, body, batch, context, block_tokens); });
 }
 
 }  // namespace

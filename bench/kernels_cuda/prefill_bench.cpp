@@ -169,13 +169,7 @@ void run_cell(benchmark::State& state, const ModelShape& model, int sequences, i
 }  // namespace
 
 void register_prefill_benchmarks() {
-  const auto add = [](const std::string& name, const std::function<void(benchmark::State&)>& run) {
-    benchmark::RegisterBenchmark(name.c_str(), run)
-        ->UseManualTime()
-        ->Iterations(1)
-        ->Unit(benchmark::kMicrosecond);
-  };
-  add("gemm_bf16/8192", [](benchmark::State& state) {
+  add_row("gemm_bf16/8192", [](benchmark::State& state) {
     for (auto _ : state) {
       const double rate = gemm_tflops(Lab::get().stream);
       state.SetIterationTime(2.0 * 8192 * 8192 * 8192 / rate * 1e-12);
@@ -190,10 +184,10 @@ void register_prefill_benchmarks() {
     for (const Cell cell : {Cell{1, 2048}, Cell{4, 1024}, Cell{16, 512}, Cell{1, 8192}}) {
       const std::string name = std::string(model.name) + "/" + std::to_string(cell.sequences) +
                                "x" + std::to_string(cell.tokens);
-      add("prefill/" + name, [=](benchmark::State& s) {
+      add_row("prefill/" + name, [=](benchmark::State& s) {
         run_cell(s, model, cell.sequences, cell.tokens, cuda::Dependent::yes);
       });
-      add("prefill_full_dependency/" + name, [=](benchmark::State& s) {
+      add_row("prefill_full_dependency/" + name, [=](benchmark::State& s) {
         run_cell(s, model, cell.sequences, cell.tokens, cuda::Dependent::no);
       });
     }
