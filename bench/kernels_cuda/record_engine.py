@@ -6,7 +6,8 @@
 One entry for each row: what ran on which build, what was measured, and sums over its steps (runs that serve need
 `records: true`): all of them, those of decodes, those that began in the window, and the median step of one sequence.
 With ceilings (bench_kernels --benchmark_filter='large_read|gemm', from the same machine and hour) each
-entry also has its floor, the time that no engine on this device can beat:
+entry also has its floor, the time that no engine on this device can beat, in all and by the rows of a step
+(floor_gap.py prints that):
 
     prompts  flops of the linear layers and of causal attention, at the rate of an 8192^3 product
   + decodes  K and V of the context at the rate of a large read, and for each step the larger of reading
@@ -53,24 +54,36 @@ def ceilings_of(path):
     return max(read) * 1e9, max(gemm) * 1e12
 
 
-def floor_s(row, steps, requests, read, gemm):
+def rows_of(step):
+    """How the floor's table groups steps: prompts, or decodes by so many rows."""
+    if int(step["prompt_tokens"]):
+        return "prompts"
+    last = -(-int(step["decode_tokens"]) // 32) * 32
+    return f"{last - 31}-{last}"
+
+
+def floor(row, steps, requests, read, gemm):
+    """Per group of steps their number, what they took and what none could beat, in seconds."""
     model = row["config"]["model"]
     layers, output = linear_weights(model)
     element = model["element_bytes"]
     kv_bytes = 2 * model["layers"] * model["kv_heads"] * model["head_dim"] * element
     attention = 4 * model["layers"] * model["heads"] * model["head_dim"]  # flops of a pair of tokens
-    flops = 0
-    for request in requests:
-        prompt = int(request["prompt_tokens"])
-        flops += 2 * layers * prompt + 2 * output + attention * prompt * prompt / 2
-    time = flops / gemm
+    groups = {}
     for step in steps:
         rows = int(step["decode_tokens"])
-        time += int(step["kv_read_tokens"]) * kv_bytes / read
         compute = 2 * (layers + output) * rows / gemm
         alone = int(step["prompt_tokens"]) == 0
-        time += max((layers + output) * element / read, compute) if alone else compute
-    return time
+        group = groups.setdefault(rows_of(step), {"steps": 0, "time_s": 0, "floor_s": 0})
+        group["steps"] += 1
+        group["time_s"] += float(step["elapsed_s"])
+        group["floor_s"] += int(step["kv_read_tokens"]) * kv_bytes / read
+        group["floor_s"] += max((layers + output) * element / read, compute) if alone else compute
+    for request in requests:
+        prompt = int(request["prompt_tokens"])
+        flops = 2 * layers * prompt + 2 * output + attention * prompt * prompt / 2
+        groups["prompts"]["floor_s"] += flops / gemm
+    return groups
 
 
 def sums(row, steps):
@@ -117,7 +130,8 @@ def entry_of(run, row, ceilings, board):
     steps = records(run, row["key"], "steps")
     entry |= {"device_times": row.get("device_times")} | sums(row, steps)
     if ceilings and row["point"]["executor"] == "cuda":
-        entry["floor_s"] = floor_s(row, steps, records(run, row["key"], "requests"), *ceilings)
+        entry["by_rows"] = floor(row, steps, records(run, row["key"], "requests"), *ceilings)
+        entry["floor_s"] = sum(group["floor_s"] for group in entry["by_rows"].values())
         entry["read_bytes_per_s"], entry["gemm_flops_per_s"] = ceilings
     return entry
 
