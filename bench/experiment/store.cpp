@@ -1,12 +1,10 @@
 #include "bench/experiment/store.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <system_error>
 
 #include "bench/experiment/build_info.h"
 #include "bench/experiment/row.h"
@@ -30,14 +28,9 @@ std::optional<json> read_json(const fs::path& path) {
 
 }  // namespace
 
-Store::Store(const fs::path& directory) : directory_(directory) {
-  std::error_code error;
+Store::Store(const fs::path& directory)
+    : directory_(directory), folder_(directory, {"rows", "serve", "records"}) {
   for (const char* folder : {"rows", "serve", "records"}) {
-    fs::create_directories(directory_ / folder, error);
-    if (error) {
-      throw InputError(fmt::format("{}: cannot create this folder: {}",
-                                   (directory_ / folder).string(), error.message()));
-    }
     for (const auto& entry : fs::directory_iterator(directory_ / folder)) {
       if (entry.path().extension() == kUnfinished) fs::remove(entry.path());
     }
@@ -63,7 +56,7 @@ void Store::save(const std::string& key, const json& row, const json& serve) con
 }
 
 void Store::write_atomically(const fs::path& path, const std::string& text) const {
-  const fs::path temporary = fmt::format("{}.{}{}", path.string(), ::getpid(), kUnfinished);
+  const fs::path temporary = path.string() + kUnfinished;
   {
     std::ofstream out(temporary, std::ios::binary);
     out << text;

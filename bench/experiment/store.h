@@ -14,12 +14,14 @@
 #include <vector>
 
 #include "bench/experiment/record_log.h"
+#include "bench/experiment/results_folder.h"
 
 namespace kvstow {
 
 class Store {
  public:
-  // Creates the directory and clears what a killed run left unfinished. InputError where it cannot.
+  // Creates the directory, keeps other runs out of it and clears what a killed run left unfinished.
+  // InputError where it cannot.
   explicit Store(const std::filesystem::path& directory);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
@@ -40,6 +42,7 @@ class Store {
   [[nodiscard]] std::filesystem::path row_path(const std::string& key) const;
 
   std::filesystem::path directory_;
+  ResultsFolder folder_;
 };
 
 }  // namespace kvstow

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 
 #include "bench/experiment/build_info.h"
 #include "bench/kvstow/commands.h"
@@ -158,6 +159,9 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const kvstow::InputError& error) {
     std::fprintf(stderr, "%s\n", error.what());
+    return kBadInput;
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::fprintf(stderr, "kvstow: %s\n", error.what());
     return kBadInput;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kvstow: internal error: %s\n", error.what());

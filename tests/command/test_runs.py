@@ -1,6 +1,7 @@
 """Runs: the same bytes whoever runs them, however often they are killed, on however many threads."""
 
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -106,12 +107,37 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
             process.send_signal(signal.SIGKILL)
         finished = self.count(rows)
         self.assertGreaterEqual(finished, 5)
-        with open(os.path.join(rows, "0123456789abcdef.json.1.unfinished"), "w") as half:
+        with open(os.path.join(rows, "0123456789abcdef.json.unfinished"), "w") as half:
             half.write('{"schema"')  # what a kill in the middle of a write leaves
         self.assertEqual(self.run_experiment(MANY, "killed"), (48, finished))
         self.run_experiment(MANY, "whole")
         self.assertEqual(self.rows("killed"), self.rows("whole"))
         self.assertEqual(self.files("killed", "serve"), self.files("whole", "serve"))
+
+    def test_run_that_cannot_be_leaves_folders_as_they_were(self):
+        text = GOOD.replace("opt-13b", "tiny-qwen3-gpu").replace("[vllm, orca-max]", "vllm")
+        self.run_experiment(GOOD, "full")
+        self.write("x.yaml", text + "executor: cuda\nlaw: roofline\n")
+        os.makedirs(self.path("there"))
+        before = [self.files("full", "rows"), os.listdir(self.path("full"))]
+        for out in ("full", "there", "there/not/yet", "nowhere/yet/"):
+            code, _, err = self.kvstow("run", "x.yaml", "--out", out)
+            if code == 0:
+                self.skipTest("there is a GPU")
+            self.assertEqual((code, err.count("\n")), (2, 1), err)
+        self.assertEqual([self.files("full", "rows"), os.listdir(self.path("full"))], before)
+        self.assertEqual(os.listdir(self.path("there")), [])
+        self.assertFalse(os.path.exists(self.path("nowhere")))
+
+    def test_a_folder_takes_one_run_at_a_time(self):
+        self.write("x.yaml", GOOD)
+        os.mkdir(self.path("a"))
+        other = os.open(self.path("a"), os.O_RDONLY)
+        self.addCleanup(os.close, other)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        code, _, err = self.kvstow("run", "x.yaml", "--out", "a")
+        self.assertEqual((code, err), (2, "a: another run is writing its results here\n"))
+        self.assertEqual(os.listdir(self.path("a")), [])
 
     @staticmethod
     def count(folder):

@@ -1,0 +1,57 @@
+#include "bench/experiment/results_folder.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "core/check.h"
+
+namespace kvstow {
+
+namespace fs = std::filesystem;
+
+// Delegates, so that the destructor runs where the body throws.
+ResultsFolder::ResultsFolder(const fs::path& directory, std::initializer_list<const char*> folders)
+    : ResultsFolder() {
+  make(directory);
+  lock(directory);
+  for (const char* folder : folders) {
+    make(directory / folder);
+    if (::access((directory / folder).c_str(), W_OK | X_OK) != 0) {  // before hours are computed
+      throw InputError(fmt::format("{}: cannot write here", (directory / folder).string()));
+    }
+  }
+}
+
+ResultsFolder::~ResultsFolder() {
+  std::error_code filled;  // remove() leaves what holds something
+  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) fs::remove(*folder, filled);
+  if (held_ >= 0) ::close(held_);
+}
+
+void ResultsFolder::make(const fs::path& folder) {
+  std::error_code error;
+  if (folder.empty() || fs::is_directory(folder, error)) return;
+  make(folder.parent_path());
+  if (fs::create_directory(folder, error)) made_.push_back(folder);
+  if (error) {
+    throw InputError(
+        fmt::format("{}: cannot create this folder: {}", folder.string(), error.message()));
+  }
+}
+
+// The lock ends with the process, however that ends. A file system that has no locks keeps nobody
+// out.
+void ResultsFolder::lock(const fs::path& directory) {
+  held_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (::flock(held_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    throw InputError(
+        fmt::format("{}: another run is writing its results here", directory.string()));
+  }
+}
+
+}  // namespace kvstow
