@@ -10,6 +10,9 @@
 namespace kvstow {
 namespace {
 
+// A run keeps some 100 bytes of each of its requests.
+constexpr std::int64_t kMostRequests = 100'000'000;
+
 template <class... Args>
 void require(bool holds, fmt::format_string<Args...> what, Args&&... args) {
   if (!holds) throw InputError("workload." + fmt::format(what, std::forward<Args>(args)...));
@@ -43,11 +46,20 @@ void check_arrivals(const WorkloadConfig& c) {
   } else {
     require_not_negative(c.rate_per_s, "rate_per_s");
   }
-  if (c.arrivals == ArrivalLaw::gamma) require_positive(c.burstiness, "burstiness");
+  if (c.arrivals == ArrivalLaw::gamma) {
+    require_positive(c.burstiness, "burstiness");
+    // Far below, all gaps but the rarest are 0 in floating point, and no time passes.
+    require(c.burstiness >= 0.001, "burstiness: must be at least 0.001, is {}", c.burstiness);
+  }
   require_not_negative(c.duration_s, "duration_s");
   require(c.max_requests >= 0, "max_requests: must be a number from 0, is {}", c.max_requests);
-  require(c.max_requests < std::int64_t{UINT32_MAX}, "max_requests: {} are too many",
-          c.max_requests);
+  require(c.max_requests <= kMostRequests, "max_requests: {} exceed a run's {}", c.max_requests,
+          kMostRequests);
+  if (drawn && c.max_requests == 0) {
+    const double expected = c.rate_per_s * std::max(c.duration_s, c.quantum_s);
+    require(expected <= kMostRequests, "rate_per_s: some {:.3g} requests exceed a run's {}",
+            expected, kMostRequests);
+  }
 
   const bool endless = c.lengths != LengthLaw::file;
   if (c.arrivals == ArrivalLaw::all_at_zero) {

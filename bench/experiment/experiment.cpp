@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "bench/experiment/settings.h"
 
 namespace kvstow {
 namespace {
+
+// The paper's suite has 2,060. Nobody waits for more than this, and it would not fit into memory.
+constexpr std::size_t kMostPoints = 100'000;
 
 // Axes of one sweep, in the order in which the file names them: setting -> values.
 using Axes = std::vector<std::pair<std::string, std::vector<ConfigNode>>>;
@@ -98,8 +102,9 @@ class Reader {
       experiment_.seed = static_cast<std::uint64_t>(seed->integer_at_least(0));
     }
     if (const auto repeats = map.find("repeats")) {
-      experiment_.repeats = static_cast<int>(repeats->integer_at_least(1));
+      experiment_.repeats = repeats->count_at_least(1);
     }
+    if (options_.reduced < 1) experiment_.repeats = 1;
     Scope scope{.panel = "", .figure = "", .settings = {}, .search = {}, .where = file};
     if (const auto figure = map.find("figure")) scope.figure = figure->text();
     take_scope(map, scope);
@@ -110,7 +115,6 @@ class Reader {
     } else {
       for (const ConfigNode& panel : panels->items()) read_panel(panel, scope, sweep);
     }
-    if (options_.reduced < 1) experiment_.repeats = 1;
     scan_traces();
   }
 
@@ -134,11 +138,10 @@ class Reader {
   void expand(const Axes& axes, std::size_t axis, Scope scope) {
     if (axis == axes.size()) return add_curve(axes, scope);
     const auto& [name, values] = axes[axis];
-    const bool one_curve = name == "rate_per_s";
-    for (const ConfigNode& value : values) {
+    const bool one_curve = name == "rate_per_s";  // checked at its highest rate
+    for (const ConfigNode& value : std::span(values).last(one_curve ? 1 : values.size())) {
       scope.settings.insert_or_assign(name, value);
       expand(axes, axis + 1, scope);
-      if (one_curve) return;
     }
   }
 
@@ -159,6 +162,12 @@ class Reader {
     }
     if (curve.rates.empty() && curve.base.workload.rate_per_s > 0) {
       curve.rates = {curve.base.workload.rate_per_s};
+    }
+    experiment_.listed_points += std::max<std::size_t>(curve.rates.size(), 1) *
+                                 static_cast<std::size_t>(experiment_.repeats);
+    if (experiment_.listed_points > kMostPoints) {
+      scope.where.fail(
+          fmt::format("the sweep and its repeats are more than {} points", kMostPoints));
     }
     experiment_.curves.push_back(std::move(curve));
   }
@@ -198,14 +207,6 @@ class Reader {
 };
 
 }  // namespace
-
-std::size_t Experiment::listed_points() const {
-  std::size_t points = 0;
-  for (const Curve& curve : curves) {
-    points += std::max<std::size_t>(curve.rates.size(), 1) * static_cast<std::size_t>(repeats);
-  }
-  return points;
-}
 
 bool Experiment::searches() const {
   return std::any_of(curves.begin(), curves.end(), [](const Curve& curve) {

@@ -24,10 +24,9 @@ struct Experiment {
   std::uint64_t seed = 1;
   int repeats = 1;  // seeds seed, seed + 1, ...
   std::vector<Curve> curves;
+  std::size_t listed_points = 0;     // runs that are known before anything is measured
   std::vector<std::string> skipped;  // why parts were left out, one line each
 
-  // The runs that are known before anything is measured.
-  [[nodiscard]] std::size_t listed_points() const;
   // Whether a search may add more.
   [[nodiscard]] bool searches() const;
 };

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "bench/experiment/data_root.h"
 #include "bench/experiment/real_model.h"
 #include "bench/experiment/workload_config.h"
 #include "bench/registry/allocators.h"
 #include "core/text.h"
+#include "workloads/config_check.h"
 
 namespace kvstow {
 namespace {
@@ -67,7 +69,7 @@ void apply_window(Draft& draft, const ConfigNode& node) {
 void apply_profile_steps(Draft& draft, const ConfigNode& node) {
   const std::vector<ConfigNode> ends = node.items();
   if (ends.size() != 2) node.fail("two step numbers are wanted: [from, to]");
-  draft.point.profile_from = ends[0].integer_at_least(0);
+  draft.point.profile_from = ends[0].count_at_least(0);
   draft.point.profile_to = ends[1].integer_at_least(draft.point.profile_from + 1);
 }
 
@@ -90,9 +92,7 @@ constexpr Setting kSettings[] = {
     {"model", apply_model},
     {"device", apply_device},
     {"tensor_parallel",
-     [](Draft& d, const ConfigNode& n) {
-       d.point.tensor_parallel = static_cast<int>(n.integer_at_least(1));
-     }},
+     [](Draft& d, const ConfigNode& n) { d.point.tensor_parallel = n.count_at_least(1); }},
     {"executor",
      [](Draft& d, const ConfigNode& n) { d.point.executor = n.name("executor", kExecutorNames); }},
     {"law", [](Draft& d, const ConfigNode& n) { d.point.law = n.text(); }},
@@ -104,7 +104,7 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) { d.point.host_pool = Bytes(n.integer_at_least(0)); }},
     {"block_tokens",
      [](Draft& d, const ConfigNode& n) {
-       d.point.system.block_tokens = Tokens(n.integer_at_least(1));
+       d.point.system.block_tokens = Tokens(n.count_at_least(1));
      }},
     {"watermark_share",
      [](Draft& d, const ConfigNode& n) {
@@ -113,10 +113,10 @@ constexpr Setting kSettings[] = {
      }},
     {"max_batched_tokens",
      [](Draft& d, const ConfigNode& n) {
-       d.point.system.max_batched_tokens = Tokens(n.integer_at_least(1));
+       d.point.system.max_batched_tokens = Tokens(n.count_at_least(1));
      }},
     {"max_sequences",
-     [](Draft& d, const ConfigNode& n) { d.point.system.max_sequences = n.integer_at_least(1); }},
+     [](Draft& d, const ConfigNode& n) { d.point.system.max_sequences = n.count_at_least(1); }},
     {"estimate",
      [](Draft& d, const ConfigNode& n) {
        d.point.system.estimate = n.choice<EstimateKind>("estimate", kEstimateNames);
@@ -140,13 +140,10 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) {
        decoding_of(d).kind = n.choice<DecodingKind>("decoding", kDecodingNames);
      }},
-    {"width",
-     [](Draft& d, const ConfigNode& n) {
-       decoding_of(d).width = static_cast<int>(n.integer_at_least(1));
-     }},
+    {"width", [](Draft& d, const ConfigNode& n) { decoding_of(d).width = n.count_at_least(1); }},
     {"prefix_tokens",
      [](Draft& d, const ConfigNode& n) {
-       d.point.workload.prefix_tokens = Tokens(n.integer_at_least(1));
+       d.point.workload.prefix_tokens = Tokens(n.count_at_least(1));
      }},
     {"new_conversation_probability",
      [](Draft& d, const ConfigNode& n) {
@@ -162,10 +159,7 @@ constexpr Setting kSettings[] = {
      [](Draft& d, const ConfigNode& n) { d.point.workload.duration_s = n.number_above(0); }},
     {"temperature",
      [](Draft& d, const ConfigNode& n) { d.point.sampling.temperature = n.number_at_least(0); }},
-    {"top_k",
-     [](Draft& d, const ConfigNode& n) {
-       d.point.sampling.top_k = static_cast<int>(n.integer_at_least(1));
-     }},
+    {"top_k", [](Draft& d, const ConfigNode& n) { d.point.sampling.top_k = n.count_at_least(1); }},
     {"top_p",
      [](Draft& d, const ConfigNode& n) {
        d.point.sampling.top_p = n.number_above(0);
@@ -173,7 +167,8 @@ constexpr Setting kSettings[] = {
      }},
     {"executor_threads",
      [](Draft& d, const ConfigNode& n) {
-       d.point.executor_threads = static_cast<int>(n.integer_at_least(1));
+       d.point.executor_threads = n.count_at_least(1);
+       if (d.point.executor_threads > 4096) n.fail("must be at most 4096");
      }},
     {"deterministic", [](Draft& d, const ConfigNode& n) { d.point.deterministic = n.boolean(); }},
     {"graphs", [](Draft& d, const ConfigNode& n) { d.point.graphs = n.boolean(); }},
@@ -230,9 +225,16 @@ void check_pool(const ResolvedPoint& point, const Complainer& where) {
   if (point.system.block_tokens > point.pool_slots()) {
     where.at("block_tokens").fail("one block is larger than the pool");
   }
+  const auto check_blocks = [&](const char* key, Tokens slots) {
+    if (slots / point.system.block_tokens <= std::numeric_limits<std::int32_t>::max()) return;
+    where.at(key).fail("a pool cannot have more than 2^31 - 1 blocks");
+  };
+  check_blocks("pool_bytes", point.pool_slots());
+  check_blocks("host_pool_bytes", point.host_slots());
 }
 
-void check_workload(const ResolvedPoint& point, const Complainer& where) {
+void check_workload(const DraftPoint& draft, const Complainer& where) {
+  const ResolvedPoint& point = draft.point;
   const WorkloadConfig& workload = point.workload;
   const bool random =
       workload.arrivals == ArrivalLaw::poisson || workload.arrivals == ArrivalLaw::gamma;
@@ -254,6 +256,12 @@ void check_workload(const ResolvedPoint& point, const Complainer& where) {
                             workload.prefix_tokens.count(), point.pool_slots().count(),
                             point.model.name, point.model.max_model_len.count()));
     }
+  }
+  if (!draft.missing_file.empty()) return;
+  try {
+    check_workload(workload);
+  } catch (const InputError& error) {  // which names the key itself
+    throw InputError(fmt::format("{}: {}", where.at("workload").where(), error.what()));
   }
 }
 
@@ -406,7 +414,7 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
   const Complainer complain(settings, where);
   if (!settings.count("window_s")) point.window_to_s = point.workload.duration_s;
   check_pool(point, complain);
-  check_workload(point, complain);
+  check_workload(result, complain);
   check_decodings(point, complain);
   check_executor(point, complain);
   if (may_swap(point) && point.host_slots() < point.system.block_tokens) {

@@ -6,7 +6,7 @@ namespace {
 void read_allocator(const ConfigNode& node, SystemConfig& system) {
   const ConfigMap map(node, {"name", "block_tokens", "watermark_share", "share_prompt"});
   system.allocator = map.at("name").text();
-  system.block_tokens = Tokens(map.at("block_tokens").integer_at_least(1));
+  system.block_tokens = Tokens(map.at("block_tokens").count_at_least(1));
   if (const auto share = map.find("watermark_share")) {
     system.watermark_share = share->number_at_least(0);
     if (system.watermark_share >= 1) share->fail("must be below 1");
@@ -21,7 +21,7 @@ std::map<std::string, std::map<std::string, std::int64_t>> read_batch_sizes(
   for (const auto& [model, datasets] : models.entries()) {
     const ConfigMap of_model(datasets);
     for (const auto& [dataset, size] : of_model.entries()) {
-      sizes[model][dataset] = size.integer_at_least(1);
+      sizes[model][dataset] = size.count_at_least(1);
     }
   }
   return sizes;
@@ -32,11 +32,11 @@ void read_scheduler(const ConfigNode& node, SystemConfig& system) {
   system.scheduler = any.at("name").choice<SchedulerKind>("scheduler", kSchedulerNames);
   if (system.scheduler == SchedulerKind::iteration_fcfs) {
     const ConfigMap map(node, {"name", "max_batched_tokens", "max_sequences"});
-    system.max_batched_tokens = Tokens(map.at("max_batched_tokens").integer_at_least(1));
-    system.max_sequences = map.at("max_sequences").integer_at_least(1);
+    system.max_batched_tokens = Tokens(map.at("max_batched_tokens").count_at_least(1));
+    system.max_sequences = map.at("max_sequences").count_at_least(1);
   } else {
     const ConfigMap map(node, {"name", "batch_limit_tokens", "batch_sizes"});
-    system.batch_limit_tokens = Tokens(map.at("batch_limit_tokens").integer_at_least(1));
+    system.batch_limit_tokens = Tokens(map.at("batch_limit_tokens").count_at_least(1));
     system.batch_sizes = read_batch_sizes(map.at("batch_sizes"));
   }
 }

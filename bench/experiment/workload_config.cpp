@@ -16,7 +16,7 @@ std::vector<DecodingShare> read_decodings(const ConfigNode& node) {
     DecodingShare share;
     share.decoding.kind = map.at("decoding").choice<DecodingKind>("decoding", kDecodingNames);
     if (const auto width = map.find("width")) {
-      share.decoding.width = static_cast<int>(width->integer_at_least(1));
+      share.decoding.width = width->count_at_least(1);
     }
     share.weight = map.at("weight").number_at_least(0);
     shares.push_back(share);
@@ -76,7 +76,7 @@ WorkloadSpec read_workload(const ConfigNode& node) {
     if (const auto value = map.find(key)) read(*value);
   };
   const auto tokens = [&](std::string_view key, Tokens& into) {
-    with(key, [&](const ConfigNode& n) { into = Tokens(n.integer_at_least(1)); });
+    with(key, [&](const ConfigNode& n) { into = Tokens(n.count_at_least(1)); });
   };
   const ConfigNode lengths = map.at("lengths");
   config.lengths = lengths.choice<LengthLaw>("length law", kLengthLawNames);
@@ -96,12 +96,12 @@ WorkloadSpec read_workload(const ConfigNode& node) {
     config.file_format = n.choice<FileFormat>("file format", kFileFormatNames);
   });
   with("shuffle", [&](const ConfigNode& n) { config.shuffle = n.boolean(); });
-  with("file_rows", [&](const ConfigNode& n) { config.file_rows = n.integer_at_least(1); });
+  with("file_rows", [&](const ConfigNode& n) { config.file_rows = n.count_at_least(1); });
   with("chars_per_token", [&](const ConfigNode& n) { config.chars_per_token = n.number_above(0); });
   with("rate_per_s", [&](const ConfigNode& n) { config.rate_per_s = n.number_above(0); });
   with("burstiness", [&](const ConfigNode& n) { config.burstiness = n.number_above(0); });
   with("quantum_s", [&](const ConfigNode& n) { config.quantum_s = n.number_at_least(0); });
-  with("max_requests", [&](const ConfigNode& n) { config.max_requests = n.integer_at_least(1); });
+  with("max_requests", [&](const ConfigNode& n) { config.max_requests = n.count_at_least(1); });
   with("over_limit", [&](const ConfigNode& n) {
     config.over_limit = n.choice<OverLimit>("over_limit", kOverLimitNames);
   });

@@ -38,7 +38,7 @@ void print_system(const ResolvedPoint& point) {
 int plan_command(const std::string& file) {
   const Experiment experiment = read_experiment(experiment_file(file));
   fmt::print("{}: {}\n{} points are listed", experiment.name, experiment.title,
-             experiment.listed_points());
+             experiment.listed_points);
   fmt::print("{}\n", experiment.searches() ? "; the search adds more" : "");
   for (const std::string& line : experiment.skipped) fmt::print("{}\n", line);
   std::string server;

@@ -60,7 +60,7 @@ std::string experiment_file(const std::string& argument) {
 
 int validate_command(const std::vector<std::string>& files) {
   for (const Experiment& experiment : read_all(files, {})) {
-    fmt::print("{}: good, {} points{}\n", experiment.file, experiment.listed_points(),
+    fmt::print("{}: good, {} points{}\n", experiment.file, experiment.listed_points,
                experiment.searches() ? " and what the search adds" : "");
   }
   return 0;

@@ -9,7 +9,7 @@ ServerConfig read_server(const ConfigNode& node) {
   const ConfigMap map(node, {"device", "tensor_parallel", "pool_bytes", "host_pool_bytes"});
   ServerConfig server;
   server.device = map.at("device").text();
-  server.tensor_parallel = static_cast<int>(map.at("tensor_parallel").integer_at_least(1));
+  server.tensor_parallel = map.at("tensor_parallel").count_at_least(1);
   server.pool = Bytes(map.at("pool_bytes").integer_at_least(1));
   server.host_pool = Bytes(map.at("host_pool_bytes").integer_at_least(0));
   return server;
@@ -28,7 +28,7 @@ ModelConfig read_model(const ConfigNode& file) {
       file, {"name", "layers", "hidden", "heads", "kv_heads", "head_dim", "ffn", "vocab",
              "parameters", "dtype", "max_model_len", "family", "tied_embeddings", "rope_theta",
              "norm_epsilon", "checkpoint", "servers"});
-  const auto count = [&](const char* key) { return map.at(key).integer_at_least(1); };
+  const auto count = [&](const char* key) { return map.at(key).count_at_least(1); };
   ModelConfig model;
   model.name = map.at("name").text();
   model.layers = count("layers");
@@ -38,7 +38,7 @@ ModelConfig read_model(const ConfigNode& file) {
   model.head_dim = count("head_dim");
   model.ffn = count("ffn");
   model.vocab = count("vocab");
-  model.parameters = count("parameters");
+  model.parameters = map.at("parameters").integer_at_least(1);
   const std::vector<std::string> dtypes = {"f32", "f16", "bf16"};
   model.dtype = map.at("dtype").name("dtype", dtypes);
   model.max_model_len = Tokens(count("max_model_len"));

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <utility>
 
 #include "core/text.h"
@@ -132,6 +133,13 @@ std::int64_t ConfigNode::integer_at_least(std::int64_t least) const {
   const std::int64_t value = integer();
   if (value < least) fail(fmt::format("{} is too small; at least {}", value, least));
   return value;
+}
+
+int ConfigNode::count_at_least(int least) const {
+  const std::int64_t value = integer_at_least(least);
+  constexpr int kMost = std::numeric_limits<int>::max();
+  if (value > kMost) fail(fmt::format("{} is too large; at most {}", value, kMost));
+  return static_cast<int>(value);
 }
 
 std::string ConfigNode::name(std::string_view kind, std::span<const std::string> known) const {

@@ -49,6 +49,8 @@ class ConfigNode {
   [[nodiscard]] double number_above(double bound) const;
   [[nodiscard]] std::int64_t integer() const;
   [[nodiscard]] std::int64_t integer_at_least(std::int64_t least) const;
+  // Of things or tokens: below 2^31, so that sums of a few stay far from an overflow.
+  [[nodiscard]] int count_at_least(int least) const;
   // One of `known`; `kind` says what it names ("system", "model").
   [[nodiscard]] std::string name(std::string_view kind, std::span<const std::string> known) const;
 

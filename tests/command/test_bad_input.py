@@ -109,6 +109,29 @@ class BadInputTest(CommandTest):
             "x.yaml:5: workload: missing rate: give rate_per_s, here or in the sweep",
         )
 
+    def test_more_than_a_run_can_hold(self):
+        for setting in ("repeats", "tensor_parallel", "max_sequences", "top_k"):
+            self.expect(
+                with_line(f"{setting}: 4294967297"),  # 1, were it cut to 32 bits
+                f"x.yaml:7: {setting}: 4294967297 is too large; at most 2147483647",
+            )
+        self.expect(
+            with_line("repeats: 30000"),
+            "x.yaml:1: the sweep and its repeats are more than 100000 points",
+        )
+        self.expect(
+            GOOD.replace("[1, 2]", "[1, 1e9]"),
+            "x.yaml:5: workload.rate_per_s: some 2e+10 requests exceed a run's 100000000",
+        )
+        self.expect(
+            GOOD.replace("alpaca}", "alpaca, max_requests: 1000000000}"),
+            "x.yaml:5: workload.max_requests: 1000000000 exceed a run's 100000000",
+        )
+        self.expect(
+            with_line("pool_bytes: 9223372036854775807"),
+            "x.yaml:7: pool_bytes: a pool cannot have more than 2^31 - 1 blocks",
+        )
+
     def test_memory(self):
         self.expect(
             with_line("pool_bytes: 1000000"),

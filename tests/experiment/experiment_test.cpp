@@ -33,7 +33,7 @@ TEST(Experiment, SweepIsACrossProductAndRatesAreACurve) {
                             "sweep: {system: [vllm, orca-max], block_tokens: [8, 16, 32], "
                             "rate_per_s: [1, 2]}\n");
   EXPECT_EQ(e.curves.size(), 6U);
-  EXPECT_EQ(e.listed_points(), 36U);
+  EXPECT_EQ(e.listed_points, 36U);
   std::set<std::string> keys;
   for (const Curve& curve : e.curves) {
     EXPECT_EQ(curve.rates, (std::vector<double>{1, 2}));
