@@ -97,6 +97,7 @@ class Reader {
     const ConfigMap map(file, with_settings({"name", "figure", "title", "seed", "repeats", "search",
                                              "sweep", "panels"}));
     experiment_.name = map.at("name").text();
+    if (experiment_.name.empty()) map.at("name").fail("an experiment needs one");
     experiment_.title = map.at("title").text();
     if (const auto seed = map.find("seed")) {
       experiment_.seed = static_cast<std::uint64_t>(seed->integer_at_least(0));

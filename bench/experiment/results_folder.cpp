@@ -14,16 +14,25 @@ namespace kvstow {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Before hours are computed.
+void require_writable(const fs::path& folder) {
+  if (::access(folder.c_str(), W_OK | X_OK) == 0) return;
+  throw InputError(fmt::format("{}: cannot write here", folder.string()));
+}
+
+}  // namespace
+
 // Delegates, so that the destructor runs where the body throws.
 ResultsFolder::ResultsFolder(const fs::path& directory, std::initializer_list<const char*> folders)
     : ResultsFolder() {
   make(directory);
   lock(directory);
+  require_writable(directory);
   for (const char* folder : folders) {
     make(directory / folder);
-    if (::access((directory / folder).c_str(), W_OK | X_OK) != 0) {  // before hours are computed
-      throw InputError(fmt::format("{}: cannot write here", (directory / folder).string()));
-    }
+    require_writable(directory / folder);
   }
 }
 

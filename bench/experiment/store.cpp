@@ -22,7 +22,7 @@ std::optional<json> read_json(const fs::path& path) {
   std::ifstream in(path);
   if (!in) return std::nullopt;
   json value = json::parse(in, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) return std::nullopt;
+  if (!value.is_object()) return std::nullopt;  // broken, or not ours
   return value;
 }
 
@@ -42,7 +42,9 @@ fs::path Store::row_path(const std::string& key) const {
 }
 
 std::optional<json> Store::load(const std::string& key) const {
-  return read_json(row_path(key));
+  auto row = read_json(row_path(key));
+  if (row && row->value("key", "") != key) row.reset();
+  return row;
 }
 
 void Store::save_records(const std::string& key, const Records& records) const {

@@ -26,7 +26,7 @@ class Store {
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
 
-  // nullopt where the row is absent or unreadable. Safe from many threads for different keys.
+  // nullopt where the row is absent or is not the one of this key. Safe from many threads for different keys.
   [[nodiscard]] std::optional<nlohmann::json> load(const std::string& key) const;
   void save_records(const std::string& key, const Records& records) const;
   void save(const std::string& key, const nlohmann::json& row, const nlohmann::json& serve) const;

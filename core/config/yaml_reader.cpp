@@ -4,6 +4,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -31,6 +32,26 @@ std::optional<Number> parse_number(const std::string& text) {
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc() || stop != end) return std::nullopt;
   return value;
+}
+
+// Rows are JSON, which takes no other text: no lone or missing continuation, nothing encoded longer
+// than it has to be, no surrogates.
+bool is_utf8(std::string_view text) {
+  constexpr std::uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};  // of what takes 1, 2, 3, 4 bytes
+  while (!text.empty()) {
+    const auto lead = static_cast<unsigned char>(text.front());
+    const int more = std::countl_one(lead) == 0 ? 0 : std::countl_one(lead) - 1;
+    if (lead >> 6 == 2 || more > 3 || std::ssize(text) <= more) return false;
+    std::uint32_t code = more == 0 ? lead : lead & (0x3fU >> more);
+    for (int i = 1; i <= more; ++i) {
+      const auto next = static_cast<unsigned char>(text[static_cast<std::size_t>(i)]);
+      if (next >> 6 != 2) return false;
+      code = code << 6 | (next & 0x3fU);
+    }
+    if (code < kLeast[more] || code > 0x10ffff || code >> 11 == 0x1b) return false;
+    text.remove_prefix(static_cast<std::size_t>(more) + 1);
+  }
+  return true;
 }
 
 }  // namespace
@@ -93,6 +114,7 @@ std::string ConfigNode::text() const {
   if (!node_->IsScalar()) {
     fail(node_->IsNull() ? "the value is missing" : "one value is wanted, not a list or mapping");
   }
+  if (!is_utf8(node_->Scalar())) fail("the text is not UTF-8");
   return node_->Scalar();
 }
 

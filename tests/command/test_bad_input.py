@@ -31,10 +31,17 @@ class BadInputTest(CommandTest):
         self.expect("name: [a\n", "x.yaml:2: malformed YAML: end of sequence flow not found")
         self.expect("", "x.yaml:1: the file is empty")
 
+    def test_text_in_another_encoding(self):
+        with open(self.path("x.yaml"), "w", encoding="latin-1") as file:
+            file.write(GOOD.replace("A probe", "Größe"))
+        code, _, err = self.kvstow("run", "x.yaml", "--out", "out")
+        self.assertEqual((code, err), (2, "x.yaml:2: title: the text is not UTF-8\n"))
+
     def test_keys(self):
         self.expect(with_line("modle: opt-66b"), "x.yaml:7: unknown key 'modle' (nearest: model)")
         self.expect(with_line("model: opt-66b"), "x.yaml:7: duplicate key 'model'")
         self.expect(GOOD.replace("model: opt-13b\n", ""), "x.yaml:1: missing key 'model'")
+        self.expect(GOOD.replace("probe", '""'), "x.yaml:1: name: an experiment needs one")
         self.expect(
             GOOD.replace("{lengths", "{length"),
             "x.yaml:5: unknown key 'length' (nearest: lengths)",

@@ -129,6 +129,15 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
         self.assertEqual(os.listdir(self.path("there")), [])
         self.assertFalse(os.path.exists(self.path("nowhere")))
 
+    def test_rows_that_are_not_ours_are_computed_anew(self):
+        self.run_experiment(GOOD, "a")
+        rows = self.rows("a")
+        for name, text in zip(rows, ('{"schema"', "{}", "[1]", json.dumps(rows[list(rows)[0]]))):
+            self.write(f"a/rows/{name}", text)
+        self.write("a/manifest.json", "[]")
+        self.assertEqual(self.run_experiment(GOOD, "a"), (4, 0))
+        self.assertEqual(self.rows("a"), rows)
+
     def test_a_folder_takes_one_run_at_a_time(self):
         self.write("x.yaml", GOOD)
         os.mkdir(self.path("a"))

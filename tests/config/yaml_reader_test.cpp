@@ -50,6 +50,23 @@ TEST(YamlReader, DuplicateAndMissingKeys) {
             "x.yaml:1: missing key 'b'");
 }
 
+TEST(YamlReader, TextIsUtf8) {
+  const auto text = [](const std::string& value) {
+    return error_of([&] { (void)ConfigMap(node("a: \"" + value + "\"\n"), {"a"}).at("a").text(); });
+  };
+  for (const char* good :
+       {"", "a~", "\u00e9\u07ff", "\u0800\ud7ff\uffff", "\U00010000\U0010ffff"}) {
+    EXPECT_EQ(text(good), "no error");
+  }
+  for (const char* bad : {"Gr\xf6\xdf"
+                          "e",                         // Latin-1
+                          "\x80", "\xc3", "\xe2\x82",  // a lone continuation, missing ones
+                          "\xc0\xaf", "\xe0\x9f\xbf",  // longer than they have to be
+                          "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"}) {
+    EXPECT_EQ(text(bad), "x.yaml:1: a: the text is not UTF-8") << bad;
+  }
+}
+
 TEST(YamlReader, WrongTypesAndRanges) {
   const auto value = [](const std::string& text) {
     return ConfigMap(node("\nrate_per_s: " + text + "\n"), {"rate_per_s"}).at("rate_per_s");
