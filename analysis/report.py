@@ -225,7 +225,7 @@ def main(arguments):
         return 2
     try:
         path = write_report(arguments[0])
-    except results_module.ResultsError as error:
+    except (results_module.ResultsError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
     print(path)

@@ -1,7 +1,6 @@
 """Block size and recovery: Figures 18 and 19."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from analysis import kernels, measures, paper
 from analysis.figures import style

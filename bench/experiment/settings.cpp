@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "bench/experiment/data_root.h"
+#include "bench/experiment/point_json.h"
 #include "bench/experiment/real_model.h"
 #include "bench/experiment/workload_config.h"
 #include "bench/registry/allocators.h"
@@ -323,6 +325,16 @@ void check_executor(const ResolvedPoint& point, const Complainer& where) {
   }
 }
 
+void check_labels(const ResolvedPoint& point, const Complainer& where) {
+  ResolvedPoint bare = point;
+  bare.labels.extra.clear();
+  const nlohmann::json own = labels_json(bare);
+  for (const auto& [name, text] : point.labels.extra) {
+    if (own.contains(name))
+      where.at("labels").fail(fmt::format("rows have a `{}` of their own", name));
+  }
+}
+
 // The law's name may end in -unfitted: the prediction without the model's fitted factor.
 void resolve_step_law(ResolvedPoint& point, const DeviceProfile& device, const ConfigNode& where) {
   constexpr std::string_view kUnfitted = "-unfitted";
@@ -417,6 +429,7 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
   check_workload(result, complain);
   check_decodings(point, complain);
   check_executor(point, complain);
+  check_labels(point, complain);
   if (may_swap(point) && point.host_slots() < point.system.block_tokens) {
     complain.at("host_pool_bytes").fail("swapping needs swap space: give at least one block");
   }

@@ -16,7 +16,6 @@ class SeqIds {
     return id;
   }
   void give_back(SeqId id) { free_.push_back(id); }
-  [[nodiscard]] std::size_t in_use() const { return next_ - free_.size(); }
 
  private:
   std::vector<SeqId> free_;

@@ -144,6 +144,14 @@ class Report(unittest.TestCase):
             self.assertEqual(report.main([os.path.join(self.directory, "nowhere")]), 2)
         self.assertEqual(error.getvalue().count("\n"), 1)
 
+    def test_a_directory_that_cannot_be_written_is_exit_2_and_one_line(self):
+        self.write(fake_rows.suite(("2",)))
+        os.remove(os.path.join(self.directory, "scoreboard.csv"))
+        os.mkdir(os.path.join(self.directory, "scoreboard.csv"))
+        with contextlib.redirect_stderr(io.StringIO()) as error:
+            self.assertEqual(report.main([self.directory]), 2)
+        self.assertEqual(error.getvalue().count("\n"), 1)
+
     def test_figures_beyond_the_paper_appear_with_their_rows(self):
         rows = fake_rows.suite(("2",)) + list(fake_rows.breakeven()) + list(fake_rows.real())
         rows[0]["series"] = {"time_s": [0, 1, 2], "live": [0.1, 0.2, 0.2], "free": [0.9, 0.8, 0.8]}

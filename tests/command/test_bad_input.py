@@ -101,6 +101,12 @@ class BadInputTest(CommandTest):
             with_line("device: a100"), "x.yaml:7: device: unknown device 'a100' (nearest: a100-40gb)"
         )
 
+    def test_labels(self):
+        self.expect(
+            with_line("labels: {of_mine: 1, system: best}"),
+            "x.yaml:7: labels: rows have a `system` of their own",
+        )
+
     def test_rates(self):
         for rate, what in (
             ("-1", "-1 is too small; it must be above 0"),
