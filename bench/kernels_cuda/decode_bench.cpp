@@ -89,7 +89,6 @@ void run_pair(benchmark::State& state, const ModelShape& model,
   for (auto _ : state) {
     DecodeCase c(model, lengths, kBlockTokens);
     kernels::cuda::testing::DeviceArray<std::int32_t> ids(counted(c.rows * c.table_map.stride));
-    kernels::cuda::testing::DeviceArray<unsigned> sink(1);
     const kernels::BlockTableMap in_order{ids.get(), c.table_map.stride, kBlockTokens};
     check(state, std::max({c.error(c.table_map), c.error(c.affine_map), c.error(in_order)}));
     cudaStream_t stream = Lab::get().stream;
@@ -100,8 +99,8 @@ void run_pair(benchmark::State& state, const ModelShape& model,
     };
     const auto read = [&](const kernels::BlockTableMap& map) {
       return std::make_unique<Chain>(c.launches, stream, [&](int layer, cudaStream_t s) {
-        read_pages({c.pool, c.layout}, layer, map, c.rows, c.longest / kBlockTokens, sink.get(),
-                   Lab::get().sms, s);
+        read_pages({c.pool, c.layout}, layer, map, c.rows, c.longest / kBlockTokens, Lab::get().sms,
+                   s);
       });
     };
     const auto affine = attention(c.affine_map);

@@ -2,16 +2,20 @@
 
 #include "bench/kernels_cuda/page_read.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx.cuh"
 
 namespace kvstow::bench {
 namespace {
 
+namespace ptx = kernels::cuda::ptx;
 using kernels::BlockTableMap;
 
 constexpr int kWarps = 8;
 constexpr int kTokens = 16;
 constexpr int kRowBytes = 256;
-constexpr int kLoads = kTokens / 2;  // of a lane: 16 lanes have a token
+constexpr int kTileBytes = kTokens * kRowBytes;
+constexpr int kCopies = kTokens / 2;  // of a lane: 16 lanes have a token
+constexpr int kSharedBytes = kWarps * 2 * kTileBytes;
 
 struct Work {
   const unsigned char* k;
@@ -22,21 +26,21 @@ struct Work {
   int shares;  // of an item
 };
 
-__device__ __forceinline__ uint4 load(const unsigned char* p) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(p));
-  return v;
+// 16 tokens of one head.
+__device__ void copy(const unsigned char* from, std::uint32_t to, std::int64_t slot_bytes) {
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    ptx::copy16_async(to + i * 2 * kRowBytes, from + i * 2 * slot_bytes);
+  }
+  ptx::copies_commit();
 }
 
-// `sink` is only written for a value that random data does not give, so that the loads cannot be
-// dropped.
 __global__ void __launch_bounds__(kWarps * 32, 2)
-    read_page_by_page(Work w, BlockTableMap map, int units, unsigned* sink) {
+    read_page_by_page(Work w, BlockTableMap map, int units) {
+  extern __shared__ __align__(16) unsigned char tiles[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  unsigned x = 0;
+  const std::uint32_t to = ptx::shared_address(tiles) + warp * 2 * kTileBytes + lane * 16;
   for (int unit = static_cast<int>(blockIdx.x); unit < units; unit += static_cast<int>(gridDim.x)) {
     const int item = unit / w.shares;
     const int share = unit - item * w.shares;
@@ -50,25 +54,19 @@ __global__ void __launch_bounds__(kWarps * 32, 2)
     for (; page < end; page += kWarps) {
       const std::int64_t at = id * kTokens * w.slot_bytes + in_page;
       if (page + kWarps < end) id = __ldg(ids + page + kWarps);
-      uint4 k[kLoads];
-      uint4 v[kLoads];
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) k[i] = load(w.k + at + 2 * i * w.slot_bytes);
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) v[i] = load(w.v + at + 2 * i * w.slot_bytes);
-#pragma unroll
-      for (int i = 0; i < kLoads; ++i) {
-        x ^= k[i].x ^ k[i].y ^ k[i].z ^ k[i].w ^ v[i].x ^ v[i].y ^ v[i].z ^ v[i].w;
-      }
+      ptx::copies_wait<1>();  // K of the page before
+      copy(w.k + at, to, w.slot_bytes);
+      ptx::copies_wait<1>();  // its V
+      copy(w.v + at, to + kTileBytes, w.slot_bytes);
     }
   }
-  if (x == 0x9e3779b9u) *sink = x;
+  ptx::copies_wait<0>();
 }
 
 }  // namespace
 
 void read_pages(const kernels::KvPool& pool, int layer, const BlockTableMap& map, int rows,
-                int pages_per_row, unsigned* sink, int sms, cudaStream_t stream) {
+                int pages_per_row, int sms, cudaStream_t stream) {
   const kernels::KvLayout& layout = pool.layout;
   const auto* data = static_cast<const unsigned char*>(pool.data);
   const int items = rows * layout.kv_heads;
@@ -80,10 +78,17 @@ void read_pages(const kernels::KvPool& pool, int layer, const BlockTableMap& map
                   layout.kv_heads,
                   pages_per_row,
                   shares};
+  static const bool prepared = [] {
+    KVSTOW_CUDA(cudaFuncSetAttribute(read_page_by_page, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     kSharedBytes));
+    return true;
+  }();
+  static_cast<void>(prepared);
   kernels::cuda::launch("page read", read_page_by_page,
                         {.grid = dim3(static_cast<unsigned>(std::min(room, items * shares))),
-                         .block = dim3(kWarps * 32)},
-                        stream, work, map, items * shares, sink);
+                         .block = dim3(kWarps * 32),
+                         .shared_bytes = kSharedBytes},
+                        stream, work, map, items * shares);
 }
 
 }  // namespace kvstow::bench

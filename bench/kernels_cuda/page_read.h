@@ -7,11 +7,11 @@
 
 namespace kvstow::bench {
 
-// K and V of one layer, f16 of head_dim 128 in blocks of 16 tokens: a block of eight warps reads
-// the pages of one row and head, a page a warp at a time (16 runs of 256 bytes of K and of V, all
-// in flight), and computes nothing. Two blocks a multiprocessor; items are shared where there are
-// few.
+// K and V of one layer, f16 of head_dim 128 in blocks of 16 tokens: a block of eight warps fetches
+// the pages of one row and head as attention does, a page a warp at a time: 16 runs of 256 bytes of
+// K to where K of the page before was, then of V; and computes nothing. Two blocks a
+// multiprocessor; items are shared where there are few.
 void read_pages(const kernels::KvPool& pool, int layer, const kernels::BlockTableMap& map, int rows,
-                int pages_per_row, unsigned* sink, int sms, cudaStream_t stream);
+                int pages_per_row, int sms, cudaStream_t stream);
 
 }  // namespace kvstow::bench
