@@ -2,7 +2,7 @@
 #include <string>
 #include <type_traits>
 
-#include "kernels/cuda/decode_attention.cuh"
+#include "kernels/cuda/decode_launch.cuh"
 
 namespace kvstow::kernels::cuda {
 namespace {
@@ -233,7 +233,9 @@ void decode_attention(const DecodeAttentionArgs<Map>& a, const DecodeSchedule& s
   }
   const DecodeGrid grid = grid_of(s, a.rows);
   p.clusters = grid.cluster > 1;
-  const DecodeLaunch shape{grid.blocks, grid.cluster, s.share, stream, dependent};
+  const bool tiles_have_ids = std::is_same_v<Map, BlockTableMap> && p.tiles_are_runs;
+  const DecodeAhead ahead = decode_ahead(s.room, grid, a.rows * p.tiling.tiles, tiles_have_ids);
+  const DecodeLaunch shape{grid.blocks, grid.cluster, s.share, ahead, stream, dependent};
   if (a.dtype == DType::f16) {
     launch_decode<__half>(p, a.map, layout.head_dim, shape);
   } else {

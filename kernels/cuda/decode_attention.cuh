@@ -11,23 +11,20 @@
 // Warps meet once a leaf, to put their results together: one warp for each head.
 //
 // While the launch before still runs, a block fetches its first tiles as far as they hold tokens of
-// earlier steps, and asks L2 for the rest.
+// earlier steps, and asks L2 for the rest. Bodies differ in what else they do in advance, because
+// it takes time in launches that do not need it (DecodeAhead).
 //
 // Products and sums whose result is kept are written with explicit rounding where the compiler
 // could contract them one way in one instantiation and another way in the next: the bits must not
 // depend on the map.
 #pragma once
 
-#include <algorithm>
-
-#include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/decode_merge.cuh"
 #include "kernels/cuda/decode_warp.cuh"
-#include "kernels/cuda/launch.h"
 
 namespace kvstow::kernels::cuda {
 
-template <class T, int kDim, class Map>
+template <class T, int kDim, class Map, DecodeAhead kAhead>
 struct DecodeBody : DecodeWarp<T, kDim> {
   using Warp = DecodeWarp<T, kDim>;
   using Tile = DecodeTile<kDim>;
@@ -121,6 +118,21 @@ struct DecodeBody : DecodeWarp<T, kDim> {
   }
   __device__ void wait_for_ahead(int place) const {
     ptx::barrier_wait(ptx::shared_address(&shared.ahead), place - 1 & 1);
+  }
+
+  // K of the block's second tile into its buffer, if it is of the first part and all its tokens
+  // were there before this step.
+  __device__ bool fetch_second(const Leaf& first, const Leaf& after, int stable) const {
+    const bool same = first.first + Tile::kRound < first.end;
+    if (!same && after.part > first.part) return false;
+    const int token = (same ? first.first + Tile::kRound : after.first) + warp * Tile::kTokens;
+    const int end = ::min(stable, same ? first.end : after.end);
+    if (token + Tile::kTokens > end) return false;
+    const int t = token + lane % 16;
+    const auto lookup =
+        Lookup<Map>::of(params, map, t, Lookup<Map>::load(params, map, first.map_row, t));
+    this->copy(params.k + first.head_bytes, k_buffer, lookup.slot(map), token, end, end);
+    return true;
   }
 
   // One head a warp.
@@ -225,6 +237,12 @@ struct DecodeBody : DecodeWarp<T, kDim> {
     bool started = false;
     std::uint32_t slot = 0;
     Lookup<Map> lookup;
+    std::int32_t ids = 0;  // of the leaf's second tile and those after it, one in each lane
+    // Where the tile's K is. If the second one is to come early, the block's first one comes to
+    // where results will be.
+    constexpr bool kSecond = kAhead == DecodeAhead::second_tile;
+    std::uint32_t k = kSecond ? ptx::shared_address(shared.results[warp]) : k_buffer;
+    bool k_is_here = false;  // of the second tile
 #pragma unroll 1
     for (;;) {
       this->clear();
@@ -237,19 +255,26 @@ struct DecodeBody : DecodeWarp<T, kDim> {
         const int end = last ? next.end : now.end;
         const int head_bytes = last ? next.head_bytes : now.head_bytes;
         if (fetched < end) {
-          lookup.load(params, map, last ? next.map_row : now.map_row,
-                      ::min(fetched + lane % 16, end - 1));
+          const int t = ::min(fetched + lane % 16, end - 1);
+          const int tile = (token - now.first) / Tile::kRound;  // of the leaf
+          const bool known = kAhead == DecodeAhead::ids && !last && tile < 32;
+          const std::int32_t loaded =
+              known ? __shfl_sync(0xffffffffu, ids, tile)
+                    : Lookup<Map>::load(params, map, last ? next.map_row : now.map_row, t);
+          lookup = Lookup<Map>::of(params, map, t, loaded);
         }
         const bool works = token < now.end;
         float s[4] = {};
         std::uint32_t p[2];
         ptx::copies_wait<1>();  // K
         __syncwarp();
-        if (works) this->scores(s);
+        if (works) this->scores(k, s);
         __syncwarp();
+        if (kSecond && started) k = k_buffer;
         if (fetched < end) {
           slot = lookup.slot(map);
-          this->copy(params.k + head_bytes, k_buffer, slot, fetched, stable, end);
+          if (!k_is_here) this->copy(params.k + head_bytes, k, slot, fetched, stable, end);
+          k_is_here = false;
         }
         ptx::copies_commit();
         if (works) this->softmax(s, now.end - token, p);
@@ -264,16 +289,25 @@ struct DecodeBody : DecodeWarp<T, kDim> {
         ptx::copies_commit();
         token += Tile::kRound;
       } while (!last);
+      if (kAhead == DecodeAhead::ids) {
+        const int second = next.first + warp * Tile::kTokens + Tile::kRound;
+        if (second < next.end) {
+          ids = Lookup<Map>::load(params, map, next.map_row,
+                                  ::min(second + lane * Tile::kRound, next.end - 1));
+        }
+      }
       Leaf after;
       if (!started) {
         __syncthreads();  // the first parts are there
         if (params.clusters) ptx::cluster_wait();
         const T* from = query(kept(0));
+        after = following(next);
+        if (kSecond) k_is_here = fetch_second(next, after, stable);
         ptx::wait_for_earlier_kernels();
         fetch_query(from, 0);
-        this->copy_late(next.head_bytes, slot, next.first + warp * Tile::kTokens, stable, next.end);
+        this->copy_late(k, next.head_bytes, slot, next.first + warp * Tile::kTokens, stable,
+                        next.end);
         stable = kNoLimit;
-        after = following(next);
         ptx::copies_commit();
         ptx::copies_wait<0>();
       } else {
@@ -300,96 +334,15 @@ struct DecodeBody : DecodeWarp<T, kDim> {
   }
 };
 
-template <class T, int kDim, class Map>
+template <class T, int kDim, class Map, DecodeAhead kAhead>
 __global__ void __launch_bounds__(DecodeTile<kDim>::kThreads, DecodeTile<kDim>::kBlocks)
     decode_kernel(const __grid_constant__ DecodeParams params, const __grid_constant__ Map map) {
   extern __shared__ __align__(1024) unsigned char dynamic_shared[];
   ptx::let_next_kernel_start();
-  DecodeBody<T, kDim, Map>(params, map,
-                           *reinterpret_cast<typename DecodeTile<kDim>::Shared*>(dynamic_shared))
+  DecodeBody<T, kDim, Map, kAhead>(
+      params, map, *reinterpret_cast<typename DecodeTile<kDim>::Shared*>(dynamic_shared))
       .run();
   ptx::wait_for_earlier_kernels();  // also in blocks without work: completion must be transitive
 }
-
-// How a body is launched.
-struct DecodeLaunch {
-  int blocks;
-  int cluster;
-  DecodeShare share;
-  cudaStream_t stream;
-  Dependent dependent;
-};
-
-// Dynamic shared memory of a block. Allocated in units of 128 bytes, with 1024 for each block.
-template <int kDim>
-std::size_t decode_shared_bytes(DecodeShare share) {
-  using Shared = typename DecodeTile<kDim>::Shared;
-  constexpr std::size_t kHalf = 114 * 1024 - 1024;
-  static_assert(DecodeTile<kDim>::kBlocks == 1 || Shared::kBytes <= kHalf - 128);
-  if (share == DecodeShare::all) return sizeof(Shared);
-  return share == DecodeShare::first ? kHalf + 128 : kHalf - 128;
-}
-
-template <class T, int kDim, class Map>
-auto prepared_decode_kernel() {
-  using Tile = DecodeTile<kDim>;
-  static_assert(Tile::kBlocks * (sizeof(typename Tile::Shared) + 1024) <= 228 * 1024);
-  const auto kernel = decode_kernel<T, kDim, Map>;
-  static const bool prepared = [&] {
-    const std::size_t most =
-        std::max(sizeof(typename Tile::Shared), decode_shared_bytes<kDim>(DecodeShare::first));
-    KVSTOW_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(most)));
-    return true;
-  }();
-  static_cast<void>(prepared);
-  return kernel;
-}
-
-template <class T, int kDim, class Map>
-void launch_decode_body(const DecodeParams& params, const Map& map, const DecodeLaunch& shape) {
-  using Tile = DecodeTile<kDim>;
-  launch("decode attention", prepared_decode_kernel<T, kDim, Map>(),
-         {.grid = dim3(static_cast<unsigned>(shape.blocks)),
-          .block = dim3(Tile::kThreads),
-          .shared_bytes = decode_shared_bytes<kDim>(shape.share),
-          .cluster = shape.cluster,
-          .dependent = shape.dependent == Dependent::yes},
-         shape.stream, params, map);
-}
-
-// Clusters of that many blocks that run at once; 0 where there are no clusters.
-template <class T, int kDim>
-int resident_decode_clusters(int cluster) {
-  using Tile = DecodeTile<kDim>;
-  const auto kernel = prepared_decode_kernel<T, kDim, BlockTableMap>();
-  int count = 0;
-  if (cluster == 1) {
-    KVSTOW_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, Tile::kThreads,
-                                                              sizeof(typename Tile::Shared)));
-    return count * device_blocks();
-  }
-  cudaFuncAttributes attributes{};
-  KVSTOW_CUDA(cudaFuncGetAttributes(&attributes, kernel));
-  if (attributes.ptxVersion < 90) return 0;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(cluster));
-  config.blockDim = dim3(Tile::kThreads);
-  config.dynamicSmemBytes = sizeof(typename Tile::Shared);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  KVSTOW_CUDA(cudaOccupancyMaxActiveClusters(&count, kernel, &config));
-  return count;
-}
-
-// The dispatch table: one body for each dtype (a source file each), head_dim and map.
-template <class T, class Map>
-void launch_decode(const DecodeParams& params, const Map& map, int head_dim,
-                   const DecodeLaunch& shape);
-template <class T>
-int resident_clusters(int head_dim, int cluster);
 
 }  // namespace kvstow::kernels::cuda

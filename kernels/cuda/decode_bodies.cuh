@@ -1,7 +1,7 @@
 // Instantiates the decode bodies of one dtype; each dtype is a source file of its own.
 #pragma once
 
-#include "kernels/cuda/decode_attention.cuh"
+#include "kernels/cuda/decode_launch.cuh"
 #include "kernels/cuda/elements.cuh"
 
 namespace kvstow::kernels::cuda {

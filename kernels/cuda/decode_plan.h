@@ -215,6 +215,19 @@ struct DecodeGrid {
   return {cluster, clusters * cluster};
 }
 
+// What else a body does in advance, by the longest rows that may come. Where blocks have two tiles
+// of a row or more, K of the second one is fetched before the launch before has finished. Where a
+// few long rows leave multiprocessors idle, a leaf's block ids are loaded before it begins.
+enum class DecodeAhead : std::uint8_t { nothing, second_tile, ids };
+
+[[nodiscard]] constexpr DecodeAhead decode_ahead(const DecodeRoom& room, const DecodeGrid& grid,
+                                                 std::int32_t items, bool tiles_have_ids) {
+  if (tiles_have_ids && room.longest > 4096 && grid.cluster > 2) return DecodeAhead::ids;
+  const std::int32_t leaves = leaves_of(room.longest);
+  const bool two = chunks_of(room.longest) > leaves || (leaves > 1 && items * leaves > grid.blocks);
+  return two ? DecodeAhead::second_tile : DecodeAhead::nothing;
+}
+
 // The plan of one decode step in its workspace, shared by all layers: each block's parts, block b's
 // at list[b], list[b + blocks], ... A block looks at its second place before it knows of one.
 [[nodiscard]] constexpr std::int64_t plan_entries(const DecodeRoom& room, std::int64_t items) {

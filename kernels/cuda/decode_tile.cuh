@@ -68,6 +68,10 @@ struct DecodeTile {
     return (address ^ (pair % 4 * 32)) + pair / 4 * 128;
   }
 
+  // Before a block's first results come, a warp's place for them can hold another tile.
+  static constexpr bool kResultsHoldTile =
+      kTileHeads * (kDim + 4) * 4 >= kTileBytes && kTileHeads * (kDim + 4) * 4 % 128 == 0;
+
   static constexpr int kStateFloats = kDim + 4;  // accumulators, maximum and sum; 16-byte aligned
 
   struct alignas(1024) Shared {
@@ -90,18 +94,21 @@ struct DecodeTile {
   static_assert(sizeof(Shared) == (Shared::kBytes + 1023) / 1024 * 1024);  // no gaps
 };
 
-// The slot of one token, in two goes: the load, and what needs its result.
+// The slot of one token, in two goes: what has to be loaded, and what needs its result.
 template <class Map>
 struct Lookup;
 
 template <>
 struct Lookup<AffineMap> {
-  std::int64_t first;
+  std::int32_t first;
   std::int32_t token;
 
-  __device__ void load(const DecodeParams&, const AffineMap& map, std::int32_t row, int t) {
-    first = __ldg(map.first + row);
-    token = t;
+  static __device__ std::int32_t load(const DecodeParams&, const AffineMap& map, std::int32_t row,
+                                      int) {
+    return static_cast<std::int32_t>(__ldg(map.first + row));
+  }
+  static __device__ Lookup of(const DecodeParams&, const AffineMap&, int t, std::int32_t loaded) {
+    return {loaded, t};
   }
   __device__ std::uint32_t slot(const AffineMap&) const {
     return static_cast<std::uint32_t>(first + token);
@@ -113,11 +120,13 @@ struct Lookup<BlockTableMap> {
   std::int32_t id;
   std::uint32_t within;
 
-  __device__ void load(const DecodeParams& params, const BlockTableMap& map, std::int32_t row,
-                       int t) {
-    const std::uint32_t block = params.by_block_tokens.quotient(t);
-    within = t - block * map.block_tokens;
-    id = __ldg(map.ids + row * map.stride + block);
+  static __device__ std::int32_t load(const DecodeParams& params, const BlockTableMap& map,
+                                      std::int32_t row, int t) {
+    return __ldg(map.ids + row * map.stride + params.by_block_tokens.quotient(t));
+  }
+  static __device__ Lookup of(const DecodeParams& params, const BlockTableMap& map, int t,
+                              std::int32_t loaded) {
+    return {loaded, t - params.by_block_tokens.quotient(t) * map.block_tokens};
   }
   __device__ std::uint32_t slot(const BlockTableMap& map) const {
     return id * map.block_tokens + within;

@@ -86,8 +86,8 @@ struct DecodeWarp {
   }
 
   // K and V of the tile's tokens [stable, end): usually one, the step's own.
-  __device__ void copy_late(int head_bytes, std::uint32_t slot, int token, int stable,
-                            int end) const {
+  __device__ void copy_late(std::uint32_t k_tile, int head_bytes, std::uint32_t slot, int token,
+                            int stable, int end) const {
 #pragma unroll 1
     for (int row = ::max(0, stable - token); row < ::min(Tile::kTokens, end - token); ++row) {
       const std::uint64_t s = __shfl_sync(0xffffffffu, slot, row);
@@ -96,7 +96,7 @@ struct DecodeWarp {
         const int part = i / Tile::kVectors;
         const int vector = i % Tile::kVectors;
         ptx::copy16_async(
-            k_buffer + part * Tile::kTileBytes + Tile::place(row, vector),
+            (part == 0 ? k_tile : k_buffer + Tile::kTileBytes) + Tile::place(row, vector),
             (part == 0 ? params.k : params.v) + head_bytes + vector * 16 + s * params.slot_bytes);
       }
     }
@@ -152,9 +152,9 @@ struct DecodeWarp {
 
   // Even and odd k-steps are summed apart, so that one chain of additions need not wait for the
   // other.
-  __device__ void scores(float (&s)[4]) const {
+  __device__ void scores(std::uint32_t k_tile, float (&s)[4]) const {
     float odd[4] = {};
-    const std::uint32_t k = k_buffer + Tile::place(lane % 16, lane / 16);
+    const std::uint32_t k = k_tile + Tile::place(lane % 16, lane / 16);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       std::uint32_t a[4];

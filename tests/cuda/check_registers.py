@@ -55,7 +55,7 @@ def readable(names):
                           text=True).stdout
     for line in text.splitlines():
         line = re.sub(r"\(anonymous namespace\)::|_GLOBAL__N__\w+::|kvstow::kernels::(cuda::)?", "", line)
-        yield re.sub(r"^void |\(.*$", "", re.sub(r"\((?:int|bool|unsigned int|ThinUse)\)", "", line))
+        yield re.sub(r"^void |\(.*$", "", re.sub(r"\((?:int|bool|unsigned int|ThinUse|DecodeAhead)\)", "", line))
 
 
 def recorded():

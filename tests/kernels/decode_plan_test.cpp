@@ -189,6 +189,21 @@ TEST(DecodePlan, GridsOfOneDevice) {
   expect(decode_grid({{0, 264}, 128}, 40), 1, 40);  // rows of one leaf are planned without clusters
 }
 
+// Nothing in advance where blocks have one tile of a row, block ids only for a few long rows.
+TEST(DecodePlan, WhatBodiesDoInAdvance) {
+  const auto ahead = [](int longest, int items, bool tiles_have_ids) {
+    const DecodeRoom room{{0, 264, 264, 237, 0, 0, 0, 0, 240}, longest};
+    return decode_ahead(room, decode_grid(room, items), items, tiles_have_ids);
+  };
+  EXPECT_EQ(ahead(128, 2000, true), DecodeAhead::nothing);
+  EXPECT_EQ(ahead(512, 8, true), DecodeAhead::nothing);
+  EXPECT_EQ(ahead(512, 64, true), DecodeAhead::second_tile);
+  EXPECT_EQ(ahead(1024, 1, true), DecodeAhead::second_tile);
+  EXPECT_EQ(ahead(8192, 8, true), DecodeAhead::ids);
+  EXPECT_EQ(ahead(8192, 8, false), DecodeAhead::second_tile);
+  EXPECT_EQ(ahead(8192, 64, true), DecodeAhead::second_tile);
+}
+
 // A team takes less time where one block would have to do more than its share, and only there.
 TEST(DecodePlan, CostsOfTeams) {
   EXPECT_LT(dealing_cost(2000, 2), dealing_cost(2000, 1));
