@@ -1,5 +1,6 @@
 // kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input (one line on stderr).
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -37,6 +38,13 @@ void check_command(const CLI::App& app, const std::string& word) {
   }
   throw kvstow::InputError("kvstow: unknown command '" + word +
                            "' (nearest: " + kvstow::nearest_name(word, names) + ")");
+}
+
+// Whatever it quotes of the user's.
+std::string one_line(std::string message) {
+  std::replace_if(
+      message.begin(), message.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+  return message;
 }
 
 int run(int argc, char** argv) {
@@ -158,7 +166,7 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const kvstow::InputError& error) {
-    std::fprintf(stderr, "%s\n", error.what());
+    std::fprintf(stderr, "%s\n", one_line(error.what()).c_str());
     return kBadInput;
   } catch (const std::filesystem::filesystem_error& error) {
     std::fprintf(stderr, "kvstow: %s\n", error.what());

@@ -1,6 +1,7 @@
 #include "core/config/yaml_reader.h"
 
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <sstream>
 #include <utility>
 
 #include "core/text.h"
@@ -54,6 +56,51 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+// Where a document begins, and whether it holds anything.
+class Beginning final : public YAML::EventHandler {
+ public:
+  [[nodiscard]] int line() const { return line_; }
+  [[nodiscard]] bool is_null() const { return null_; }
+
+ private:
+  void at(const YAML::Mark& mark, bool null = false) {
+    if (line_ > 0) return;
+    line_ = mark.line + 1;
+    null_ = null;
+  }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { at(mark, true); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { at(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    at(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    at(mark);
+  }
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    at(mark);
+  }
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnSequenceEnd() override {}
+  void OnMapEnd() override {}
+
+  int line_ = 0;
+  bool null_ = true;
+};
+
+// The line of what follows the first document; 0 for nothing. YAML::LoadAll() does not end where
+// the parser stops before a token for good, as in " : \n,".
+int line_of_more(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  Beginning first, second;
+  if (!parser.HandleNextDocument(first) || !parser.HandleNextDocument(second)) return 0;
+  return second.is_null() && !parser ? 0 : second.line();
+}
+
 }  // namespace
 
 ConfigNode::ConfigNode(std::shared_ptr<const std::string> file, std::string label,
@@ -73,15 +120,13 @@ ConfigNode ConfigNode::load_file(const std::string& path) {
 ConfigNode ConfigNode::parse(const std::string& text, const std::string& name) {
   auto file = std::make_shared<const std::string>(name);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.empty() || documents.front().IsNull()) {
-      throw InputError(fmt::format("{}:1: the file is empty", name));
+    const YAML::Node document = YAML::Load(text);
+    if (document.IsNull()) throw InputError(fmt::format("{}:1: the file is empty", name));
+    if (const int line = line_of_more(text); line > 0) {
+      throw InputError(
+          fmt::format("{}:{}: a second YAML document; one file holds one", name, line));
     }
-    if (documents.size() > 1) {
-      throw InputError(fmt::format("{}:{}: a second YAML document; one file holds one", name,
-                                   line_of(documents[1])));
-    }
-    return ConfigNode(std::move(file), "", documents.front(), line_of(documents.front()));
+    return ConfigNode(std::move(file), "", document, line_of(document));
   } catch (const YAML::Exception& error) {
     throw InputError(
         fmt::format("{}:{}: malformed YAML: {}", name, error.mark.line + 1, error.msg));

@@ -85,6 +85,9 @@ class BadInputTest(CommandTest):
         self.expect(
             GOOD.replace("vllm", "vlm"), "x.yaml:6: system: unknown system 'vlm' (nearest: vllm)"
         )
+        self.expect(  # one line, and nothing that a terminal obeys
+            GOOD.replace("vllm", '"v\\n\\em"'), "x.yaml:6: system: unknown system 'v  m' (nearest: vllm)"
+        )
         self.expect(
             GOOD.replace("opt-13b", "opt-31b"),
             "x.yaml:3: model: unknown model 'opt-31b' (nearest: opt-13b)",

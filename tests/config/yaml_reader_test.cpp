@@ -108,6 +108,9 @@ TEST(YamlReader, UnreadableFiles) {
   EXPECT_EQ(error_of([] { (void)node(""); }), "x.yaml:1: the file is empty");
   EXPECT_EQ(error_of([] { (void)node("a: 1\n---\nb: 2\n"); }),
             "x.yaml:3: a second YAML document; one file holds one");
+  EXPECT_EQ(error_of([] { (void)node("a: 1\n---\n# nothing\n"); }), "no error");
+  EXPECT_EQ(error_of([] { (void)node(" : \n,"); }),  // documents without end to yaml-cpp
+            "x.yaml:2: a second YAML document; one file holds one");
   EXPECT_EQ(error_of([] { (void)node("a: [1, 2\nb: 3\n"); }).substr(0, 26),
             "x.yaml:2: malformed YAML: ");
 }
