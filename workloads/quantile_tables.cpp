@@ -1,5 +1,5 @@
 // The figures of the synthetic length laws (facts about public data sets, recomputed by
-// tests/workloads/quantile_tables_test.cpp).
+// tests/workloads/real_traces_test.cpp).
 #include "workloads/quantile_tables.h"
 
 namespace kvstow {
