@@ -146,6 +146,20 @@ __device__ __forceinline__ void copy_box(std::uint32_t shared, const void* tenso
 #endif
 }
 
+// Likewise, of what nobody reads again: the first that L2 gives up.
+__device__ __forceinline__ void copy_box_once(std::uint32_t shared, const void* tensor_map, int x0,
+                                              int x1, int x2, int x3, std::uint32_t bar) {
+#if __CUDA_ARCH__ >= 900
+  std::uint64_t once;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(once));
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(shared),
+      "l"(tensor_map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(bar), "l"(once)
+      : "memory");
+#endif
+}
+
 // What this thread has copied since the last call is one group; waits until all but the last
 // kLeft groups have landed.
 __device__ __forceinline__ void copies_commit() {

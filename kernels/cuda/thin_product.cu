@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/thin_product.cuh"
 #include "kernels/cuda/thin_product.h"
@@ -7,9 +8,16 @@
 namespace kvstow::kernels::cuda {
 namespace {
 
-constexpr int kOutputs = 64;  // of a block: one warpgroup's
+constexpr int kOutputs = 64;  // of a thin block: one warpgroup's
 
-constexpr int panels_of(int rows) {  // few stages where they are small
+// A wide block, of a product whose W has more columns, has as many outputs as leave one block to a
+// multiprocessor.
+constexpr int groups_of(ThinUse use, bool wide) {
+  return !wide || use == ThinUse::store ? 1 : use == ThinUse::parts ? 2 : 4;
+}
+
+constexpr int panels_of(ThinUse use, bool wide, int rows) {  // few stages where they are small
+  if (wide) return use == ThinUse::store && rows <= 32 ? 2 : 1;
   return rows <= 32 ? 4 : rows < 128 ? 2 : 1;
 }
 
@@ -21,14 +29,15 @@ struct Params {
   std::int64_t y_stride;
 };
 
-// 64 outputs, kRows rows, one part of `in`.
-template <class T, int kRows, ThinUse kUse>
+// Some outputs, kRows rows, one part of `in`.
+template <class T, int kRows, ThinUse kUse, bool kWide>
 struct ThinBody {
-  using Pipe = thin::Pipe<T, kRows, 1, panels_of(kRows)>;
+  using Pipe = thin::Pipe<T, kRows, groups_of(kUse, kWide), panels_of(kUse, kWide, kRows), kWide>;
 
   const Params& p;
   int tile = static_cast<int>(blockIdx.x);
   int row0 = static_cast<int>(blockIdx.y) * kRows;
+  int outputs = kWide ? p.operands.outputs : kOutputs;
 
   // Eight rows of the warp's sixteen outputs, as the tensor cores leave them.
   __device__ void write(int row, float s0, float s1, float s2, float s3) const {
@@ -37,7 +46,7 @@ struct ThinBody {
     if constexpr (kUse == ThinUse::parts) {
       row += lane % 4 * 2;
       float* to = static_cast<float*>(p.y) + (std::int64_t{blockIdx.z} * p.rows + row) * p.out +
-                  tile * kOutputs + warp * 16 + lane / 4;
+                  tile * outputs + warp * 16 + lane / 4;
       if (row < p.rows) to[0] = s0, to[8] = s2;
       if (row + 1 < p.rows) to[p.out] = s1, to[p.out + 8] = s3;
       return;
@@ -48,12 +57,12 @@ struct ThinBody {
       const float y0 = s0 / (1.0f + __expf(-s0)) * s2;
       const float y1 = s1 / (1.0f + __expf(-s1)) * s3;
       const std::uint32_t y = ptx::transpose8x8(ptx::pack<T>(y0, y1));
-      to += tile * (kOutputs / 2) + warp * 8;
+      to += tile * (outputs / 2) + warp * 8;
       if (row < p.rows) *reinterpret_cast<std::uint32_t*>(to) = y;
     } else {
       const std::uint32_t low = ptx::transpose8x8(ptx::pack<T>(s0, s1));
       const std::uint32_t high = ptx::transpose8x8(ptx::pack<T>(s2, s3));
-      to += tile * kOutputs + warp * 16;
+      to += tile * outputs + warp * 16;
       if (row >= p.rows) return;
       reinterpret_cast<std::uint32_t*>(to)[0] = low;
       reinterpret_cast<std::uint32_t*>(to)[4] = high;
@@ -62,9 +71,10 @@ struct ThinBody {
 
   __device__ void run(std::uint32_t data, thin::Barriers& barriers) const {
     const int first = static_cast<int>(blockIdx.z) * p.operands.stages * (Pipe::kColumns / 64);
-    const Pipe pipe{p.operands, data, barriers, 0, tile * (kOutputs / 16), row0, first};
+    const Pipe pipe{p.operands, data, barriers, 0, tile * (outputs / 16), row0, first};
     pipe.run([] {},
              [&](const typename Pipe::Sums& sum) {
+               if (kWide && static_cast<int>(threadIdx.x) / 32 * 16 >= outputs) return;
 #pragma unroll
                for (int n = 0; n < kRows / 8; ++n) {
                  constexpr int kEach = Pipe::kProductRows;
@@ -76,13 +86,14 @@ struct ThinBody {
   }
 };
 
-template <class T, int kRows, ThinUse kUse>
-__global__ void __launch_bounds__(160, 1) thin_product_kernel(const __grid_constant__ Params p) {
+template <class T, int kRows, ThinUse kUse, bool kWide>
+__global__ void __launch_bounds__(groups_of(kUse, kWide) * 128 + 32, 1)
+    thin_product_kernel(const __grid_constant__ Params p) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ unsigned char raw[];
   __shared__ thin::Barriers barriers;
   const std::uint32_t data = ptx::shared_address(raw);
-  ThinBody<T, kRows, kUse>{p}.run(
+  ThinBody<T, kRows, kUse, kWide>{p}.run(
       (data + thin::kAlignment - 1) / thin::kAlignment * thin::kAlignment, barriers);
 #endif
 }
@@ -101,69 +112,93 @@ int block_rows(int rows) {
   return thin::kMostRows;
 }
 
-Params describe(const ThinProductArgs& a, int rows) {
+bool is_wide(const ThinProductArgs& a) {
+  return a.in / parts_of(a.use) > thin::kThinColumns;
+}
+
+// Of a block; 0 where no number divides them.
+int block_outputs(const ThinProductArgs& a) {
+  if (!is_wide(a)) return a.out % kOutputs == 0 ? kOutputs : 0;
+  const int most_tiles = device_blocks() / parts_of(a.use);
+  for (int n = 16; n <= groups_of(a.use, true) * 64; n += 16) {
+    if (a.out % n == 0 && a.out / n <= most_tiles) return n;
+  }
+  return 0;
+}
+
+template <class Pipe>
+Params describe(const ThinProductArgs& a) {
   const auto in = static_cast<std::uint64_t>(a.in);
   const auto out = static_cast<std::uint64_t>(a.out);
   const std::uint64_t row = in * 2;
   const bool halves = a.use == ThinUse::silu_mul;
-  const int panels = panels_of(rows);
-  return {.operands = {.w = make_tensor_map(a.weight, a.dtype,
-                                            {.extent = {in, 8, 2, out / 16},
-                                             .stride_bytes = {row, row * (halves ? out / 2 : 8),
-                                                              row * (halves ? 8 : 16)},
-                                             .box = {8, 2, kOutputs / 16}}),
-                       .x = thin::map_of_x(a.x, a.x_stride, a.in, a.rows, a.dtype, rows, panels),
-                       .stages = a.in / 64 / panels / parts_of(a.use),
-                       .ring = 0},
-          .y = a.y,
-          .rows = a.rows,
-          .out = a.out,
-          .y_stride = a.y_stride};
+  const int outputs = block_outputs(a);
+  const int stages = a.in / Pipe::kColumns / parts_of(a.use);
+  const int room = a.beside_attention ? thin::kSharedBytes / 2 : thin::kSharedBytes;
+  const int ring = std::min({stages, Pipe::ring(outputs, room), thin::kMostStages});
+  return {
+      .operands = {.w = make_tensor_map(a.weight, a.dtype,
+                                        {.extent = {in, 8, 2, out / 16},
+                                         .stride_bytes = {row, row * (halves ? out / 2 : 8),
+                                                          row * (halves ? 8 : 16)},
+                                         .box = {8, 2, static_cast<std::uint32_t>(outputs / 16)}}),
+                   .x = thin::map_of_x(a.x, a.x_stride, a.in, a.rows, a.dtype, Pipe::kRowsOfX,
+                                       Pipe::kColumns / 64),
+                   .outputs = outputs,
+                   .stages = stages,
+                   .ring = ring,
+                   .early = is_wide(a) ? (3 * ring + 3) / 4 : ring},
+      .y = a.y,
+      .rows = a.rows,
+      .out = a.out,
+      .y_stride = a.y_stride};
 }
 
-template <class T, int kRows, ThinUse kUse>
+template <class T, int kRows, ThinUse kUse, bool kWide>
 void launch_body(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
-  using Pipe = typename ThinBody<T, kRows, kUse>::Pipe;
-  Params p = describe(a, kRows);
-  const int room = a.beside_attention ? thin::kSharedBytes / 2 : thin::kSharedBytes;
-  static_assert(thin::kSharedBytes / 2 >= 2 * Pipe::kStageBytes);
-  p.operands.ring = std::min(p.operands.stages, room / Pipe::kStageBytes);
-  const auto kernel = thin_product_kernel<T, kRows, kUse>;
+  using Pipe = typename ThinBody<T, kRows, kUse, kWide>::Pipe;
+  const Params p = describe<Pipe>(a);
+  const auto kernel = thin_product_kernel<T, kRows, kUse, kWide>;
   static const cudaError_t raised = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, thin::kSharedBytes + thin::kAlignment);
   check(raised, "cudaFuncSetAttribute", "thin_product");
   launch("thin_product", kernel,
-         {.grid = dim3(static_cast<unsigned>(a.out / kOutputs),
+         {.grid = dim3(static_cast<unsigned>(a.out / p.operands.outputs),
                        static_cast<unsigned>((a.rows + kRows - 1) / kRows),
                        static_cast<unsigned>(parts_of(kUse))),
           .block = Pipe::kThreads,
-          .shared_bytes =
-              static_cast<std::size_t>(p.operands.ring * Pipe::kStageBytes + thin::kAlignment),
+          .shared_bytes = Pipe::shared_bytes(p.operands),
           .dependent = dependent == Dependent::yes},
          stream, p);
 }
 
-template <class T, ThinUse kUse>
+template <class T, ThinUse kUse, bool kWide>
 void launch_rows(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
   // Gate and up have so many outputs that two blocks for each 64 would come in two waves.
-  if constexpr (kUse == ThinUse::silu_mul) {
-    if (a.rows > 192) return launch_body<T, kMostThinRows, kUse>(a, stream, dependent);
-    if (a.rows > thin::kMostRows) return launch_body<T, 192, kUse>(a, stream, dependent);
+  if constexpr (kUse == ThinUse::silu_mul && !kWide) {
+    if (a.rows > 192) return launch_body<T, kMostThinRows, kUse, kWide>(a, stream, dependent);
+    if (a.rows > thin::kMostRows) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
   }
   switch (block_rows(a.rows)) {
     case 8:
-      return launch_body<T, 8, kUse>(a, stream, dependent);
+      return launch_body<T, 8, kUse, kWide>(a, stream, dependent);
     case 16:
-      return launch_body<T, 16, kUse>(a, stream, dependent);
+      return launch_body<T, 16, kUse, kWide>(a, stream, dependent);
     case 32:
-      return launch_body<T, 32, kUse>(a, stream, dependent);
+      return launch_body<T, 32, kUse, kWide>(a, stream, dependent);
     case 64:
-      return launch_body<T, 64, kUse>(a, stream, dependent);
+      return launch_body<T, 64, kUse, kWide>(a, stream, dependent);
     case 96:
-      return launch_body<T, 96, kUse>(a, stream, dependent);
+      return launch_body<T, 96, kUse, kWide>(a, stream, dependent);
     default:
-      return launch_body<T, thin::kMostRows, kUse>(a, stream, dependent);
+      return launch_body<T, thin::kMostRows, kUse, kWide>(a, stream, dependent);
   }
+}
+
+template <class T, ThinUse kUse>
+void launch_use(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
+  is_wide(a) ? launch_rows<T, kUse, true>(a, stream, dependent)
+             : launch_rows<T, kUse, false>(a, stream, dependent);
 }
 
 }  // namespace
@@ -172,8 +207,9 @@ bool has_thin_product([[maybe_unused]] const ThinProductArgs& a) {
 #ifdef KVSTOW_SM_90A
   const int parts = parts_of(a.use);
   // Whatever the rows: so that fewer rows than were asked about have a body too.
-  return a.dtype != DType::f32 && a.rows >= 1 && a.rows <= kMostThinRows && a.out % kOutputs == 0 &&
-         a.in % (64 * panels_of(1) * parts) == 0 && a.in / parts <= thin::kMostColumns &&
+  const bool wide = is_wide(a);
+  return a.dtype != DType::f32 && a.rows >= 1 && a.rows <= kMostThinRows && block_outputs(a) > 0 &&
+         a.in % (64 * panels_of(a.use, wide, 1) * parts) == 0 && !(wide && a.beside_attention) &&
          a.x_stride % 8 == 0 && a.y_stride % 2 == 0;
 #else
   return false;
@@ -185,11 +221,11 @@ void thin_product(const ThinProductArgs& a, cudaStream_t stream, Dependent depen
   with_dtype(a.dtype, "thin_product", [&]<class T>() {
     switch (a.use) {
       case ThinUse::store:
-        return launch_rows<T, ThinUse::store>(a, stream, dependent);
+        return launch_use<T, ThinUse::store>(a, stream, dependent);
       case ThinUse::silu_mul:
-        return launch_rows<T, ThinUse::silu_mul>(a, stream, dependent);
+        return launch_use<T, ThinUse::silu_mul>(a, stream, dependent);
       case ThinUse::parts:
-        return launch_rows<T, ThinUse::parts>(a, stream, dependent);
+        return launch_use<T, ThinUse::parts>(a, stream, dependent);
     }
   });
 }

@@ -1,5 +1,5 @@
 // What thin products share: the copies of W and x through a ring of stages and the tensor cores'
-// loop over them, for 64 outputs a warpgroup.
+// loop over them, for up to 64 outputs a warpgroup.
 #pragma once
 
 #include "kernels/cuda/elements.cuh"
@@ -8,8 +8,8 @@
 
 namespace kvstow::kernels::cuda::thin {
 
-inline constexpr int kMostColumns = 1024;  // of a block's part of `in`
-inline constexpr int kMostStages = kMostColumns / 64;
+inline constexpr int kThinColumns = 1024;        // of `in`: what one block's W has room for
+inline constexpr int kMostStages = 32;           // of a ring
 inline constexpr int kMostRows = 128;            // of one product
 inline constexpr int kSharedBytes = 224 * 1024;  // for W and x
 inline constexpr int kAlignment = 1024;
@@ -17,8 +17,10 @@ inline constexpr int kAlignment = 1024;
 struct Operands {
   CUtensorMap w;  // columns, 8 rows, and two dimensions of those
   CUtensorMap x;  // columns of a panel, rows, panels
-  int stages;     // of a block
+  int outputs;    // of a block
+  int stages;     // likewise
   int ring;       // stages that there is room for
+  int early;      // of those, whose W is requested before the wait for earlier kernels
 };
 
 struct Barriers {
@@ -27,14 +29,15 @@ struct Barriers {
 };
 
 // A block's W: 64 rows for each of kGroups warpgroups, and kRows rows of x. Panels of 64 columns
-// arrive kPanels at a time, a stage. One more warp copies.
-template <class T, int kRows, int kGroups, int kPanels>
+// arrive kPanels at a time, a stage. One more warp copies. A wide block has any multiple of 16 rows
+// of W up to those: the tensor cores then read what lies behind them as more of W, and nobody reads
+// what they make of that.
+template <class T, int kRows, int kGroups, int kPanels, bool kWide = false>
 struct Pipe {
   static constexpr int kThreads = kGroups * 128 + 32;
-  static constexpr int kPanelBytes = kGroups * 64 * 128;  // of W
+  static constexpr int kRowsOfX = kRows;
   static constexpr int kColumns = kPanels * 64;
-  static constexpr int kWBytes = kPanels * kPanelBytes;               // of a stage
-  static constexpr int kStageBytes = kWBytes + kRows * kColumns * 2;  // and x
+  static constexpr int kXBytes = kRows * kColumns * 2;  // of a stage
   static constexpr int kProducts = (kRows + kMostRows - 1) / kMostRows;
   static constexpr int kProductRows = kRows / kProducts;
   using Sums = float[kProducts][kProductRows / 2];
@@ -47,6 +50,25 @@ struct Pipe {
   int row0;   // of x
   int first;  // panel
 
+  // Of W in a panel.
+  static __host__ __device__ constexpr int panel_bytes(int outputs) {
+    return (kWide ? outputs : kGroups * 64) * 128;
+  }
+  static __host__ __device__ constexpr int stage_bytes(int outputs) {
+    return kPanels * panel_bytes(outputs) + kXBytes;
+  }
+  // The ring for so much shared memory, and what it takes of it.
+  static int ring(int outputs, int bytes) {
+    return (bytes - unread_bytes(outputs)) / stage_bytes(outputs);
+  }
+  static std::size_t shared_bytes(const Operands& o) {
+    return static_cast<std::size_t>(o.ring * stage_bytes(o.outputs) + unread_bytes(o.outputs) +
+                                    kAlignment);
+  }
+  static constexpr int unread_bytes(int outputs) {
+    return kGroups * 64 * 128 - panel_bytes(outputs);
+  }
+
   __device__ std::uint32_t full(int slot) const {
     return ptx::shared_address(&barriers.full[slot]);
   }
@@ -54,17 +76,27 @@ struct Pipe {
     return ptx::shared_address(&barriers.empty[slot]);
   }
 
+  __device__ std::uint32_t stage_at(int slot) const { return data + slot * stage_bytes(p.outputs); }
+  __device__ std::uint32_t x_at(int slot) const {
+    return stage_at(slot) + kPanels * panel_bytes(p.outputs);
+  }
+
   // W of a stage, and that its x is to come.
   __device__ void request_w(int stage, int slot) const {
-    ptx::barrier_expect(full(slot), kStageBytes);
+    ptx::barrier_expect(full(slot), stage_bytes(p.outputs));
+#pragma unroll
     for (int i = 0; i < kPanels; ++i) {
-      ptx::copy_box(data + slot * kStageBytes + i * kPanelBytes, &p.w,
-                    (first + stage * kPanels + i) * 64, 0, w2, w3, full(slot));
+      const std::uint32_t to = stage_at(slot) + i * panel_bytes(p.outputs);
+      const int column = (first + stage * kPanels + i) * 64;
+      if constexpr (kWide) {
+        ptx::copy_box_once(to, &p.w, column, 0, w2, w3, full(slot));
+      } else {  // other blocks may have other rows of x
+        ptx::copy_box(to, &p.w, column, 0, w2, w3, full(slot));
+      }
     }
   }
   __device__ void request_x(int stage, int slot) const {
-    ptx::copy_box(data + slot * kStageBytes + kWBytes, &p.x, 0, row0, first + stage * kPanels, 0,
-                  full(slot));
+    ptx::copy_box(x_at(slot), &p.x, 0, row0, first + stage * kPanels, 0, full(slot));
   }
 
   __device__ void begin() const {
@@ -73,13 +105,16 @@ struct Pipe {
       ptx::barrier_init(empty(i), kGroups);
     }
     ptx::barrier_init_fence();
-    for (int i = 0; i < p.ring; ++i) request_w(i, i);
+    for (int i = 0; i < p.early; ++i) request_w(i, i);
     ptx::prefetch_tensor_map(&p.x);
   }
 
   __device__ void copy() const {
     ptx::wait_for_earlier_kernels();
-    for (int i = 0; i < p.ring; ++i) request_x(i, i);
+    for (int i = 0; i < p.ring; ++i) {
+      if (i >= p.early) request_w(i, i);
+      request_x(i, i);
+    }
     std::uint32_t phase = 0;
     for (int i = p.ring, slot = 0; i < p.stages; ++i) {
       ptx::barrier_wait(empty(slot), phase);
@@ -94,15 +129,15 @@ struct Pipe {
     std::uint32_t phase = 0;
     for (int i = 0, slot = 0, before = 0; i < p.stages; ++i) {
       ptx::barrier_wait(full(slot), phase);
-      const std::uint64_t w = wgmma::describe(data + slot * kStageBytes + group * (64 * 128));
-      const std::uint64_t x = wgmma::describe(data + slot * kStageBytes + kWBytes);
+      const std::uint64_t w = wgmma::describe(stage_at(slot) + group * (64 * 128));
+      const std::uint64_t x = wgmma::describe(x_at(slot));
       wgmma::fence();
 #pragma unroll
       for (int k = 0; k < kColumns / 16; ++k) {
 #pragma unroll
         for (int j = 0; j < kProducts; ++j) {
           wgmma::product<T, kProductRows>(
-              sum[j], w + k / 4 * (kPanelBytes / 16) + k % 4 * 2,
+              sum[j], w + k / 4 * (panel_bytes(p.outputs) / 16) + k % 4 * 2,
               x + k / 4 * (kRows * 8) + j * (kProductRows * 8) + k % 4 * 2, i + k > 0);
         }
       }

@@ -1,8 +1,9 @@
 // y = x W^T for the few rows of a decode step, by programmatic launches alone. Outputs are the M of
 // the tensor cores and rows their N. A block has 64 outputs; its part of W, which no earlier kernel
 // writes, is requested before the wait for them and lies in shared memory when they end, so that a
-// product takes what x takes to arrive. A row's bits depend neither on other rows nor on their
-// number.
+// product takes what x takes to arrive. Where W has more columns than that (1,024 for a block) a
+// multiprocessor has one wide block of up to 256 outputs, and W streams through shared memory. A
+// row's bits depend neither on other rows nor on their number.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -38,7 +39,8 @@ struct ThinProductArgs {
   bool beside_attention = false;
 };
 
-// Whether there is a body: f16 and bf16 on sm_90a, where a block's part of W fits.
+// Whether there is a body: f16 and bf16 on sm_90a, of 64 outputs a block or, but for
+// beside_attention, as many as leave one block to a multiprocessor.
 [[nodiscard]] bool has_thin_product(const ThinProductArgs&);
 
 // REQUIRES: has_thin_product, and nothing of W is written by a kernel that may still run.

@@ -169,10 +169,13 @@ void launch_body(const ThinQkvArgs& a, cudaStream_t stream, Dependent dependent)
                              .box = {8, 2, 8}}),
                         .x = thin::map_of_x(a.x, a.x_stride, a.in, rows, a.to.kv.dtype, kRows,
                                             Body::kPanels),
+                        .outputs = kDim,
                         .stages = a.in / Pipe::kColumns,
-                        .ring = 0},
+                        .ring = 0,
+                        .early = 0},
            .to = a.to};
-  p.operands.ring = std::min(p.operands.stages, kRoom / Pipe::kStageBytes);
+  p.operands.ring = std::min(p.operands.stages, Pipe::ring(kDim, kRoom));
+  p.operands.early = p.operands.ring;
   const auto kernel = thin_qkv_kernel<T, kRows>;
   static const cudaError_t raised = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kRoom + thin::kAlignment);
@@ -181,8 +184,7 @@ void launch_body(const ThinQkvArgs& a, cudaStream_t stream, Dependent dependent)
          {.grid =
               dim3(static_cast<unsigned>(heads), static_cast<unsigned>((rows + kRows - 1) / kRows)),
           .block = Pipe::kThreads,
-          .shared_bytes =
-              static_cast<std::size_t>(p.operands.ring * Pipe::kStageBytes + thin::kAlignment),
+          .shared_bytes = Pipe::shared_bytes(p.operands),
           .dependent = dependent == Dependent::yes},
          stream, p);
 }
@@ -190,8 +192,8 @@ void launch_body(const ThinQkvArgs& a, cudaStream_t stream, Dependent dependent)
 }  // namespace
 
 bool has_thin_qkv(const ThinQkvArgs& a) {
-  return a.to.kv.rows <= kMostQkvRows && a.to.kv.pool.layout.head_dim == kDim &&
-         a.to.kv.dtype == a.to.kv.pool.layout.dtype &&
+  return a.in <= thin::kThinColumns && a.to.kv.rows <= kMostQkvRows &&
+         a.to.kv.pool.layout.head_dim == kDim && a.to.kv.dtype == a.to.kv.pool.layout.dtype &&
          has_thin_product({.use = ThinUse::store,
                            .rows = a.to.kv.rows,
                            .in = a.in,

@@ -56,11 +56,15 @@ double tolerance(DType dtype) {
 }
 
 TEST_P(ThinProduct, AgreesWithSumsInDouble) {
-  // Qwen3-0.6B's four, and the smallest.
+  // Qwen3-0.6B's four, the smallest, and wide ones: blocks of 16 and 48 outputs, of 32 and 128, of
+  // 32 (in one of four warpgroups) and 224.
   const Shape shapes[] = {{1024, 4096, ThinUse::store},    {2048, 1024, ThinUse::parts},
                           {1024, 6144, ThinUse::silu_mul}, {3072, 1024, ThinUse::parts},
                           {256, 64, ThinUse::store},       {768, 128, ThinUse::silu_mul},
-                          {1024, 64, ThinUse::parts}};
+                          {1024, 64, ThinUse::parts},      {1152, 2048, ThinUse::store},
+                          {1152, 6144, ThinUse::store},    {4352, 1024, ThinUse::parts},
+                          {4352, 4096, ThinUse::parts},    {1088, 4096, ThinUse::silu_mul},
+                          {1088, 22400, ThinUse::silu_mul}};
   for (const Shape& s : shapes) {
     const int width = s.use == ThinUse::silu_mul ? s.out / 2 : s.out;
     const int looked_at = s.out > 1000 ? 37 : 1;  // every so many outputs
@@ -129,7 +133,10 @@ TEST_P(ThinProduct, AgreesWithSumsInDouble) {
 TEST_P(ThinProduct, ARowsBitsDependOnNoOtherRow) {
   for (const Shape& s : {Shape{1024, 4096, ThinUse::store},
                          {1024, 6144, ThinUse::silu_mul},
-                         {2048, 1024, ThinUse::parts}}) {
+                         {2048, 1024, ThinUse::parts},
+                         {1152, 6144, ThinUse::store},
+                         {1088, 22400, ThinUse::silu_mul},
+                         {4352, 4096, ThinUse::parts}}) {
     const DeviceArray<std::uint16_t> w(
         random_typed(static_cast<std::size_t>(s.in) * static_cast<std::size_t>(s.out), dtype,
                      random, 0.05)
@@ -143,6 +150,7 @@ TEST_P(ThinProduct, ARowsBitsDependOnNoOtherRow) {
       const int rows = std::abs(i);
       ThinProductArgs a = case_of(s, rows);
       a.beside_attention = i < 0;
+      if (!has_thin_product(a)) continue;  // a wide one has room beside no attention
       const auto row = static_cast<std::size_t>(a.y_stride) * (copies > 1 ? 2 : 1);  // of 16 bits
       const std::size_t size = static_cast<std::size_t>(rows) * row;
       DeviceArray<std::uint16_t> y(static_cast<std::size_t>(copies) * size);

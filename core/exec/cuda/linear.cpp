@@ -287,7 +287,9 @@ bool LinearRunner::is_thin(const Shape& shape, Half half) const {
   const auto known = thin_.find(family);
   if (known == thin_.end()) return false;
   const auto range = known->second.lower_bound(shape.rows);
-  return range != known->second.end() && (range->second || half != Half::none);
+  if (range == known->second.end()) return false;
+  if (half == Half::none) return range->second;
+  return has_thin_product(thin({.in = shape.in, .out = shape.out}, shape, nullptr, nullptr, half));
 }
 
 kernels::cuda::ThinProductArgs LinearRunner::thin(const Linear& l, const Shape& shape,
