@@ -92,6 +92,17 @@ std::string utc_now() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now));
 }
 
+// RFC 4180: names of the user's may hold anything.
+std::string csv_cell(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"') quoted += c;
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
 // Columns of runs.csv: a name and where the value stands in a row.
 struct Column {
   const char* name;
@@ -237,7 +248,7 @@ std::string csv_line(const json& row) {
     if (!row.contains(pointer)) continue;
     const json& value = row.at(pointer);
     if (value.is_null()) continue;
-    line += value.is_string() ? value.get<std::string>() : value.dump();
+    line += value.is_string() ? csv_cell(value.get<std::string>()) : value.dump();
   }
   return line;
 }

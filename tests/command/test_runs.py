@@ -177,6 +177,15 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
         for key in ("duration", "completed", "request_throughput", "mean_ttft_ms", "p99_itl_ms"):
             self.assertIn(key, serve)
 
+    def test_names_of_any_kind_are_one_cell(self):
+        name = 'mine, "the\nbest" – größer'
+        text = GOOD.replace("{lengths: alpaca}", f"{{lengths: alpaca, dataset: {json.dumps(name)}}}")
+        self.run_experiment(text, "a")
+        with open(self.path("a/runs.csv"), newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        self.assertEqual([line["dataset"] for line in lines], [name] * 4)
+        self.assertEqual({line["seed"] for line in lines}, {"1"})
+
     def test_impossible_groups_are_rejected_and_counted(self):
         # Six samples at the longest need 768 of OPT-66B's 603 blocks.
         text = GOOD.replace("opt-13b", "opt-66b").replace("[vllm, orca-max]", "vllm")
