@@ -13,7 +13,8 @@ struct LedgerSample {
   LedgerRow device;
 };
 
-// Forwards every event; keeps the ledger of the first step that begins in each interval.
+// Forwards every event; keeps the ledger of the first step, and then of each that begins an
+// interval or more after the last one kept.
 class LedgerSeries final : public MetricsSink {
  public:
   // `next` outlives this; interval > 0.

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
+#include <string>
+#include <system_error>
 
 #include "bench/experiment/build_info.h"
 #include "bench/kvstow/commands.h"
@@ -168,7 +169,7 @@ int main(int argc, char** argv) {
   } catch (const kvstow::InputError& error) {
     std::fprintf(stderr, "%s\n", one_line(error.what()).c_str());
     return kBadInput;
-  } catch (const std::filesystem::filesystem_error& error) {
+  } catch (const std::system_error& error) {  // files, mostly
     std::fprintf(stderr, "kvstow: %s\n", error.what());
     return kBadInput;
   } catch (const std::exception& error) {

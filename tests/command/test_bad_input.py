@@ -211,6 +211,11 @@ class BadInputTest(CommandTest):
             code, _, err = self.kvstow(*arguments)
             self.assertEqual((code, err), (2, message + "\n"))
 
+    def test_files_that_cannot_be_read(self):
+        code, _, err = self.kvstow("validate", "/proc/self/mem")  # a regular file, all errors
+        self.assertEqual((code, err.count("\n")), (2, 1), err)
+        self.assertIn("Input/output error", err)
+
     def test_report(self):
         code, _, err = self.kvstow("report", "nowhere")
         self.assertEqual(code, 2)
