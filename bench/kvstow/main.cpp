@@ -1,4 +1,5 @@
-// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input (one line on stderr).
+// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input (one line on stderr),
+// 3 a bug.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
