@@ -10,15 +10,29 @@ namespace {
 
 constexpr int kOutputs = 64;  // of a thin block: one warpgroup's
 
-// A wide block, of a product whose W has more columns, has as many outputs as leave one block to a
-// multiprocessor.
-constexpr int groups_of(ThinUse use, bool wide) {
+// A wide block has as many outputs as leave one block to a multiprocessor. Of gate and up they are
+// so many that registers hold the sums of more than 128 rows only where three warpgroups share the
+// rows.
+constexpr int kMostWideRows = 224;
+constexpr int kRowsFirst = 192;
+constexpr int kMostOfRowsFirst = 224;  // outputs
+
+constexpr bool rows_first(ThinUse use, bool wide, int rows) {
+  return wide && use == ThinUse::silu_mul && rows == kRowsFirst;
+}
+
+constexpr int groups_of(ThinUse use, bool wide, int rows) {
+  if (rows_first(use, wide, rows)) return kRowsFirst / 64;
   return !wide || use == ThinUse::store ? 1 : use == ThinUse::parts ? 2 : 4;
 }
 
 constexpr int panels_of(ThinUse use, bool wide, int rows) {  // few stages where they are small
   if (wide) return use == ThinUse::store && rows <= 32 ? 2 : 1;
   return rows <= 32 ? 4 : rows < 128 ? 2 : 1;
+}
+
+__device__ __forceinline__ float silu_mul(float gate, float up) {
+  return gate / (1.0f + __expf(-gate)) * up;
 }
 
 struct Params {
@@ -32,7 +46,10 @@ struct Params {
 // Some outputs, kRows rows, one part of `in`.
 template <class T, int kRows, ThinUse kUse, bool kWide>
 struct ThinBody {
-  using Pipe = thin::Pipe<T, kRows, groups_of(kUse, kWide), panels_of(kUse, kWide, kRows), kWide>;
+  static constexpr bool kFirst = rows_first(kUse, kWide, kRows);
+  using Pipe = thin::Pipe<T, kRows, groups_of(kUse, kWide, kRows), panels_of(kUse, kWide, kRows),
+                          kWide, kFirst ? kMostOfRowsFirst : 0>;
+  using Sums = typename Pipe::Sums;
 
   const Params& p;
   int tile = static_cast<int>(blockIdx.x);
@@ -54,9 +71,7 @@ struct ThinBody {
     row += lane / 4;
     T* to = static_cast<T*>(p.y) + row * p.y_stride + lane % 4 * 2;
     if constexpr (kUse == ThinUse::silu_mul) {  // of every 16 rows of W here, 8 are up's
-      const float y0 = s0 / (1.0f + __expf(-s0)) * s2;
-      const float y1 = s1 / (1.0f + __expf(-s1)) * s3;
-      const std::uint32_t y = ptx::transpose8x8(ptx::pack<T>(y0, y1));
+      const std::uint32_t y = ptx::transpose8x8(ptx::pack<T>(silu_mul(s0, s2), silu_mul(s1, s3)));
       to += tile * (outputs / 2) + warp * 8;
       if (row < p.rows) *reinterpret_cast<std::uint32_t*>(to) = y;
     } else {
@@ -69,25 +84,54 @@ struct ThinBody {
     }
   }
 
+  __device__ void finish(const Sums& sum) const {
+    if (kWide && static_cast<int>(threadIdx.x) / 32 * 16 >= outputs) return;
+#pragma unroll
+    for (int n = 0; n < kRows / 8; ++n) {
+      constexpr int kEach = Pipe::kEach;
+      const int row = row0 + n * 8;
+      const float* s = &sum[n * 8 / kEach][n * 8 % kEach / 2];
+      if (row < p.rows) write(row, s[0], s[1], s[2], s[3]);
+    }
+  }
+
+  // Of gate and up, where rows are M: of every 16 outputs 8 are up's.
+  __device__ void finish_rows_first(const Sums& sum) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = row0 + warp * 16 + h * 8 + lane / 4;
+      if (row >= p.rows) continue;
+      T* to = static_cast<T*>(p.y) + row * p.y_stride + tile * (outputs / 2) + lane % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < kMostOfRowsFirst / 16; ++n) {
+        if (n * 16 >= outputs) break;
+        constexpr int kEach = Pipe::kEach / 16;
+        const float* gate = &sum[n / kEach][n % kEach * 8 + h * 2];
+        const float* up = gate + 4;
+        reinterpret_cast<std::uint32_t*>(to)[n * 4] =
+            ptx::pack<T>(silu_mul(gate[0], up[0]), silu_mul(gate[1], up[1]));
+      }
+    }
+  }
+
   __device__ void run(std::uint32_t data, thin::Barriers& barriers) const {
     const int first = static_cast<int>(blockIdx.z) * p.operands.stages * (Pipe::kColumns / 64);
     const Pipe pipe{p.operands, data, barriers, 0, tile * (outputs / 16), row0, first};
     pipe.run([] {},
-             [&](const typename Pipe::Sums& sum) {
-               if (kWide && static_cast<int>(threadIdx.x) / 32 * 16 >= outputs) return;
-#pragma unroll
-               for (int n = 0; n < kRows / 8; ++n) {
-                 constexpr int kEach = Pipe::kProductRows;
-                 const int row = row0 + n * 8;
-                 const float* s = &sum[n * 8 / kEach][n * 8 % kEach / 2];
-                 if (row < p.rows) write(row, s[0], s[1], s[2], s[3]);
+             [&](const Sums& sum) {
+               if constexpr (kFirst) {
+                 finish_rows_first(sum);
+               } else {
+                 finish(sum);
                }
              });
   }
 };
 
 template <class T, int kRows, ThinUse kUse, bool kWide>
-__global__ void __launch_bounds__(groups_of(kUse, kWide) * 128 + 32, 1)
+__global__ void __launch_bounds__(ThinBody<T, kRows, kUse, kWide>::Pipe::kThreads, 1)
     thin_product_kernel(const __grid_constant__ Params p) {
 #if __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ unsigned char raw[];
@@ -112,15 +156,18 @@ int block_rows(int rows) {
   return thin::kMostRows;
 }
 
+// Where thin blocks have no room for their W, or would come in several waves.
 bool is_wide(const ThinProductArgs& a) {
-  return a.in / parts_of(a.use) > thin::kThinColumns;
+  const int parts = parts_of(a.use);
+  return a.in / parts > thin::kThinColumns || a.out / kOutputs * parts > device_blocks();
 }
 
 // Of a block; 0 where no number divides them.
 int block_outputs(const ThinProductArgs& a) {
   if (!is_wide(a)) return a.out % kOutputs == 0 ? kOutputs : 0;
   const int most_tiles = device_blocks() / parts_of(a.use);
-  for (int n = 16; n <= groups_of(a.use, true) * 64; n += 16) {
+  const int most = std::min(groups_of(a.use, true, 1) * 64, kMostOfRowsFirst);
+  for (int n = 16; n <= most; n += 16) {
     if (a.out % n == 0 && a.out / n <= most_tiles) return n;
   }
   return 0;
@@ -178,6 +225,18 @@ void launch_rows(const ThinProductArgs& a, cudaStream_t stream, Dependent depend
   if constexpr (kUse == ThinUse::silu_mul && !kWide) {
     if (a.rows > 192) return launch_body<T, kMostThinRows, kUse, kWide>(a, stream, dependent);
     if (a.rows > thin::kMostRows) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
+  }
+  if constexpr (kWide) {
+    constexpr bool kGateUp = kUse == ThinUse::silu_mul;
+    if (a.rows > thin::kMostRows && a.rows <= (kGateUp ? kRowsFirst : kMostWideRows)) {
+      if constexpr (kGateUp) {
+        return launch_body<T, kRowsFirst, kUse, kWide>(a, stream, dependent);
+      } else {
+        if (a.rows <= 160) return launch_body<T, 160, kUse, kWide>(a, stream, dependent);
+        if (a.rows <= 192) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
+        return launch_body<T, kMostWideRows, kUse, kWide>(a, stream, dependent);
+      }
+    }
   }
   switch (block_rows(a.rows)) {
     case 8:

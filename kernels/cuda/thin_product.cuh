@@ -10,7 +10,7 @@ namespace kvstow::kernels::cuda::thin {
 
 inline constexpr int kThinColumns = 1024;        // of `in`: what one block's W has room for
 inline constexpr int kMostStages = 32;           // of a ring
-inline constexpr int kMostRows = 128;            // of one product
+inline constexpr int kMostRows = 128;            // of a thin block's product
 inline constexpr int kSharedBytes = 224 * 1024;  // for W and x
 inline constexpr int kAlignment = 1024;
 
@@ -32,15 +32,21 @@ struct Barriers {
 // arrive kPanels at a time, a stage. One more warp copies. A wide block has any multiple of 16 rows
 // of W up to those: the tensor cores then read what lies behind them as more of W, and nobody reads
 // what they make of that.
-template <class T, int kRows, int kGroups, int kPanels, bool kWide = false>
+//
+// With kOutputs rows of x are the M of the tensor cores instead, 64 a warpgroup, and so many rows
+// of W their N, in two products (of one the compiler finds no registers).
+template <class T, int kRows, int kGroups, int kPanels, bool kWide = false, int kOutputs = 0>
 struct Pipe {
-  static constexpr int kThreads = kGroups * 128 + 32;
+  static constexpr bool kRowsFirst = kOutputs > 0;
+  static constexpr int kThreads = kGroups * 128 + (kRowsFirst ? 128 : 32);
   static constexpr int kRowsOfX = kRows;
   static constexpr int kColumns = kPanels * 64;
   static constexpr int kXBytes = kRows * kColumns * 2;  // of a stage
-  static constexpr int kProducts = (kRows + kMostRows - 1) / kMostRows;
-  static constexpr int kProductRows = kRows / kProducts;
-  using Sums = float[kProducts][kProductRows / 2];
+  static constexpr int kN = kRowsFirst ? kOutputs : kRows;
+  static constexpr int kProducts = kWide && !kRowsFirst ? 1 : (kN + kMostRows - 1) / kMostRows;
+  static constexpr int kEach = kN / kProducts;
+  static constexpr int kMostOutputs = kRowsFirst ? kOutputs : kGroups * 64;
+  using Sums = float[kProducts][kEach / 2];
 
   const Operands& p;
   std::uint32_t data;
@@ -52,7 +58,7 @@ struct Pipe {
 
   // Of W in a panel.
   static __host__ __device__ constexpr int panel_bytes(int outputs) {
-    return (kWide ? outputs : kGroups * 64) * 128;
+    return (kWide ? outputs : kMostOutputs) * 128;
   }
   static __host__ __device__ constexpr int stage_bytes(int outputs) {
     return kPanels * panel_bytes(outputs) + kXBytes;
@@ -66,7 +72,7 @@ struct Pipe {
                                     kAlignment);
   }
   static constexpr int unread_bytes(int outputs) {
-    return kGroups * 64 * 128 - panel_bytes(outputs);
+    return kMostOutputs * 128 - panel_bytes(outputs);
   }
 
   __device__ std::uint32_t full(int slot) const {
@@ -129,16 +135,21 @@ struct Pipe {
     std::uint32_t phase = 0;
     for (int i = 0, slot = 0, before = 0; i < p.stages; ++i) {
       ptx::barrier_wait(full(slot), phase);
-      const std::uint64_t w = wgmma::describe(stage_at(slot) + group * (64 * 128));
+      const std::uint64_t w = wgmma::describe(stage_at(slot));
       const std::uint64_t x = wgmma::describe(x_at(slot));
+      const std::uint64_t own = (kRowsFirst ? x : w) + group * (64 * 128 / 16);
+      const std::uint64_t all = kRowsFirst ? w : x;
+      const int w_step = panel_bytes(p.outputs) / 16;
+      constexpr int kXStep = kRows * 128 / 16;
       wgmma::fence();
 #pragma unroll
       for (int k = 0; k < kColumns / 16; ++k) {
 #pragma unroll
         for (int j = 0; j < kProducts; ++j) {
-          wgmma::product<T, kProductRows>(
-              sum[j], w + k / 4 * (panel_bytes(p.outputs) / 16) + k % 4 * 2,
-              x + k / 4 * (kRows * 8) + j * (kProductRows * 8) + k % 4 * 2, i + k > 0);
+          wgmma::product<T, kEach>(
+              sum[j], own + k / 4 * (kRowsFirst ? kXStep : w_step) + k % 4 * 2,
+              all + k / 4 * (kRowsFirst ? w_step : kXStep) + j * (kEach * 128 / 16) + k % 4 * 2,
+              i + k > 0);
         }
       }
       wgmma::commit();
@@ -158,14 +169,16 @@ struct Pipe {
   // there; both in the warpgroups' threads alone.
   template <class Prepare, class Finish>
   __device__ void run(const Prepare& prepare, const Finish& finish) const {
-    constexpr int kCopier = kThreads - 32;
+    constexpr int kCopier = kGroups * 128;
     if (threadIdx.x == kCopier) begin();
     __syncthreads();
     ptx::let_next_kernel_start();
     if (threadIdx.x >= kCopier) {
+      if constexpr (kRowsFirst) ptx::fewer_registers<24>();
       if (threadIdx.x == kCopier) copy();
       return;
     }
+    if constexpr (kRowsFirst) ptx::more_registers<160>();
     prepare();
     ptx::wait_for_earlier_kernels();
     Sums sum;

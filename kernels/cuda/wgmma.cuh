@@ -84,6 +84,10 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
 #define KVSTOW_32(d) KVSTOW_16(d, 0), KVSTOW_16(d, 16)
 #define KVSTOW_48(d) KVSTOW_32(d), KVSTOW_16(d, 32)
 #define KVSTOW_64(d) KVSTOW_16(d, 0), KVSTOW_16(d, 16), KVSTOW_16(d, 32), KVSTOW_16(d, 48)
+#define KVSTOW_56(d) KVSTOW_48(d), KVSTOW_8(d, 48)
+#define KVSTOW_80(d) KVSTOW_64(d), KVSTOW_16(d, 64)
+#define KVSTOW_96(d) KVSTOW_80(d), KVSTOW_16(d, 80)
+#define KVSTOW_112(d) KVSTOW_96(d), KVSTOW_16(d, 96)
 #define KVSTOW_LIST_4 "{%0,%1,%2,%3}"
 #define KVSTOW_LIST_8 "{%0,%1,%2,%3,%4,%5,%6,%7}"
 #define KVSTOW_LIST_16 "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}"
@@ -98,6 +102,29 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,"      \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42," \
   "%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
+#define KVSTOW_LIST_56                                                           \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,"  \
+  "%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39," \
+  "%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55}"
+#define KVSTOW_LIST_80                                                           \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,"  \
+  "%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39," \
+  "%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
+  "%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79}"
+#define KVSTOW_LIST_96                                                           \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,"  \
+  "%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39," \
+  "%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
+  "%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95}"
+#define KVSTOW_LIST_112                                                          \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,"  \
+  "%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39," \
+  "%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58," \
+  "%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77," \
+  "%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96," \
+  "%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111}"
 
 #define KVSTOW_WGMMA(n, type, list, operands, add, flags)                               \
   "{\n.reg .pred p;\nsetp.ne.b32 p, " add                                               \
@@ -116,13 +143,13 @@ __device__ __forceinline__ void pin(R (&r)[kCount]) {
                  : "l"(a), "l"(b), "r"(plus));                         \
   }
 
-// d = a b^T, plus d where `add`: a 64 x 16, b kN x 16 (8, 16, 32, 64, 96 or 128), d the first
-// kN / 2 registers. Register 4 n + 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column
-// 8 n + l % 4 * 2 + c.
+// d = a b^T, plus d where `add`: a 64 x 16, b kN x 16, d the first kN / 2 registers. Register 4 n +
+// 2 h + c of lane l of warp w is row 16 w + l / 4 + 8 h, column 8 n + l % 4 * 2 + c.
 template <class T, int kN, int kCount>
 __device__ __forceinline__ void product(float (&d)[kCount], std::uint64_t a, std::uint64_t b,
                                         bool add) {
-  static_assert((kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 96 || kN == 128) &&
+  static_assert((kN == 8 || kN == 16 || kN == 32 || kN == 64 || kN == 96 || kN == 112 ||
+                 kN == 128 || kN == 160 || kN == 192 || kN == 224) &&
                 kN <= 2 * kCount);
 #if __CUDA_ARCH_FEAT_SM90_ALL
   const int plus = add;
@@ -131,7 +158,11 @@ __device__ __forceinline__ void product(float (&d)[kCount], std::uint64_t a, std
   KVSTOW_PRODUCT(32, KVSTOW_LIST_16, KVSTOW_16(d, 0), "%16, %17", "%18")
   KVSTOW_PRODUCT(64, KVSTOW_LIST_32, KVSTOW_32(d), "%32, %33", "%34")
   KVSTOW_PRODUCT(96, KVSTOW_LIST_48, KVSTOW_48(d), "%48, %49", "%50")
+  KVSTOW_PRODUCT(112, KVSTOW_LIST_56, KVSTOW_56(d), "%56, %57", "%58")
   KVSTOW_PRODUCT(128, KVSTOW_LIST_64, KVSTOW_64(d), "%64, %65", "%66")
+  KVSTOW_PRODUCT(160, KVSTOW_LIST_80, KVSTOW_80(d), "%80, %81", "%82")
+  KVSTOW_PRODUCT(192, KVSTOW_LIST_96, KVSTOW_96(d), "%96, %97", "%98")
+  KVSTOW_PRODUCT(224, KVSTOW_LIST_112, KVSTOW_112(d), "%112, %113", "%114")
 #endif
 }
 
@@ -170,12 +201,20 @@ __device__ __forceinline__ void product(float (&d)[kCount], std::uint32_t a0, st
 #undef KVSTOW_32
 #undef KVSTOW_48
 #undef KVSTOW_64
+#undef KVSTOW_56
+#undef KVSTOW_80
+#undef KVSTOW_96
+#undef KVSTOW_112
 #undef KVSTOW_LIST_4
 #undef KVSTOW_LIST_8
 #undef KVSTOW_LIST_16
 #undef KVSTOW_LIST_32
 #undef KVSTOW_LIST_48
 #undef KVSTOW_LIST_64
+#undef KVSTOW_LIST_56
+#undef KVSTOW_LIST_80
+#undef KVSTOW_LIST_96
+#undef KVSTOW_LIST_112
 #undef KVSTOW_PRODUCT
 #undef KVSTOW_WGMMA
 

@@ -71,7 +71,7 @@ TEST_P(ThinProduct, AgreesWithSumsInDouble) {
     const TypedFloats w = random_typed(
         static_cast<std::size_t>(s.in) * static_cast<std::size_t>(s.out), dtype, random, 0.05);
     const DeviceArray<std::uint16_t> dw(w.bits);
-    for (const int rows : {1, 8, 13, 31, 64, 65, 128, 130, 250, 256}) {
+    for (const int rows : {1, 8, 13, 31, 64, 65, 128, 130, 170, 220, 256}) {
       ThinProductArgs a = case_of(s, rows);
       a.x_stride = s.in + 8;
       a.y_stride = width + 16;
@@ -146,7 +146,7 @@ TEST_P(ThinProduct, ARowsBitsDependOnNoOtherRow) {
     const int copies = s.use == ThinUse::parts ? kThinParts : 1;
     std::vector<std::uint16_t> first;
     for (const int i :
-         {256, 1, 16, 30, 63, 90, 100, 128, 180, -1, -16, -30, -64, -90, -128, -256}) {
+         {256, 1, 16, 30, 63, 90, 100, 128, 150, 180, 200, -1, -16, -30, -64, -90, -128, -256}) {
       const int rows = std::abs(i);
       ThinProductArgs a = case_of(s, rows);
       a.beside_attention = i < 0;
