@@ -31,10 +31,6 @@ constexpr int panels_of(ThinUse use, bool wide, int rows) {  // few stages where
   return rows <= 32 ? 4 : rows < 128 ? 2 : 1;
 }
 
-__device__ __forceinline__ float silu_mul(float gate, float up) {
-  return gate / (1.0f + __expf(-gate)) * up;
-}
-
 struct Params {
   thin::Operands operands;  // W: 2 halves, groups of 16 rows
   void* y;
@@ -55,6 +51,10 @@ struct ThinBody {
   int tile = static_cast<int>(blockIdx.x);
   int row0 = static_cast<int>(blockIdx.y) * kRows;
   int outputs = kWide ? p.operands.outputs : kOutputs;
+
+  static __device__ float silu_mul(float gate, float up) {
+    return gate / (1.0f + __expf(-gate)) * up;
+  }
 
   // Eight rows of the warp's sixteen outputs, as the tensor cores leave them.
   __device__ void write(int row, float s0, float s1, float s2, float s3) const {
