@@ -55,13 +55,13 @@ void check_arrivals(const WorkloadConfig& c) {
   require(c.max_requests >= 0, "max_requests: must be a number from 0, is {}", c.max_requests);
   require(c.max_requests <= kMostRequests, "max_requests: {} exceed a run's {}", c.max_requests,
           kMostRequests);
-  if (drawn && c.max_requests == 0) {
+  const bool endless = c.lengths != LengthLaw::file;
+  if (drawn && endless && c.max_requests == 0) {
     const double expected = c.rate_per_s * std::max(c.duration_s, c.quantum_s);
     require(expected <= kMostRequests, "rate_per_s: some {:.3g} requests exceed a run's {}",
             expected, kMostRequests);
   }
 
-  const bool endless = c.lengths != LengthLaw::file;
   if (c.arrivals == ArrivalLaw::all_at_zero) {
     require(c.max_requests > 0 || (endless == false && c.duration_s == 0),
             "max_requests: needed with arrivals all-at-zero");

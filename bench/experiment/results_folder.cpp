@@ -37,8 +37,8 @@ ResultsFolder::ResultsFolder(const fs::path& directory, std::initializer_list<co
 }
 
 ResultsFolder::~ResultsFolder() {
-  std::error_code filled;  // remove() leaves what holds something
-  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) fs::remove(*folder, filled);
+  // rmdir() leaves what holds something and what is no folder any more.
+  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) ::rmdir(folder->c_str());
   if (held_ >= 0) ::close(held_);
 }
 
@@ -57,6 +57,10 @@ void ResultsFolder::make(const fs::path& folder) {
 // out.
 void ResultsFolder::lock(const fs::path& directory) {
   held_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (held_ < 0) {
+    throw InputError(fmt::format("{}: cannot open this folder: {}", directory.string(),
+                                 std::generic_category().message(errno)));
+  }
   if (::flock(held_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     throw InputError(
         fmt::format("{}: another run is writing its results here", directory.string()));

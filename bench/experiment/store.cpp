@@ -1,7 +1,9 @@
 #include "bench/experiment/store.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -26,10 +28,45 @@ std::optional<json> read_json(const fs::path& path) {
   return value;
 }
 
+// "" where there is no such text.
+std::string text_of(const json& row, const char* name) {
+  const auto found = row.find(name);
+  return found != row.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+bool is_experiment(const json& entry) {
+  if (!entry.is_object() || !entry.contains("runs") || !entry["runs"].is_array()) return false;
+  return std::ranges::all_of(entry["runs"], [](const json& key) { return key.is_string(); });
+}
+
+bool is_manifest(const json& value) {
+  const auto experiments = value.find("experiments");
+  return experiments != value.end() && experiments->is_object() &&
+         std::ranges::all_of(*experiments, is_experiment);
+}
+
+// Both are written anew at a run's end: before it begins they have to be a run's.
+void require_own_tables(const fs::path& directory) {
+  const auto refuse = [](const fs::path& path) {
+    throw InputError(
+        fmt::format("{}: not of `kvstow run`: give another folder for results", path.string()));
+  };
+  const fs::path manifest = directory / "manifest.json";
+  if (fs::exists(manifest)) {
+    const auto value = read_json(manifest);
+    if (!value || !is_manifest(*value)) refuse(manifest);
+    return;
+  }
+  std::ifstream runs(directory / "runs.csv");  // alone where a run was killed between the two
+  std::string header;
+  if (std::getline(runs, header) && header != csv_header()) refuse(directory / "runs.csv");
+}
+
 }  // namespace
 
 Store::Store(const fs::path& directory)
     : directory_(directory), folder_(directory, {"rows", "serve", "records"}) {
+  require_own_tables(directory);
   for (const char* folder : {"rows", "serve", "records"}) {
     for (const auto& entry : fs::directory_iterator(directory_ / folder)) {
       if (entry.path().extension() == kUnfinished) fs::remove(entry.path());
@@ -43,7 +80,7 @@ fs::path Store::row_path(const std::string& key) const {
 
 std::optional<json> Store::load(const std::string& key) const {
   auto row = read_json(row_path(key));
-  if (row && row->value("key", "") != key) row.reset();
+  if (row && (text_of(*row, "key") != key || !row->contains("metrics"))) row.reset();
   return row;
 }
 
@@ -58,7 +95,7 @@ void Store::save(const std::string& key, const json& row, const json& serve) con
 }
 
 void Store::write_atomically(const fs::path& path, const std::string& text) const {
-  const fs::path temporary = path.string() + kUnfinished;
+  const fs::path temporary = fmt::format("{}.{}{}", path.string(), ::getpid(), kUnfinished);
   {
     std::ofstream out(temporary, std::ios::binary);
     out << text;
@@ -76,7 +113,7 @@ std::size_t Store::record(const std::string& experiment, const std::string& file
     const std::string key = entry.path().stem().string();
     if (wanted.count(key)) continue;
     const auto row = read_json(entry.path());
-    if (!row || row->value("experiment", "") != experiment) continue;
+    if (!row || text_of(*row, "experiment") != experiment) continue;
     fs::create_directories(directory_ / "superseded");
     fs::rename(entry.path(), directory_ / "superseded" / entry.path().filename());
     for (const char* kind : {".requests.csv", ".steps.csv"}) {
@@ -109,7 +146,9 @@ void Store::write_tables(const json& manifest) const {
     }
   }
   write_atomically(directory_ / "runs.csv", csv);
-  write_atomically(directory_ / "manifest.json", manifest.dump(1) + "\n");
+  // A file's name need not be UTF-8.
+  const auto replace = json::error_handler_t::replace;
+  write_atomically(directory_ / "manifest.json", manifest.dump(1, ' ', false, replace) + "\n");
 }
 
 }  // namespace kvstow

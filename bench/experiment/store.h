@@ -21,12 +21,13 @@ namespace kvstow {
 class Store {
  public:
   // Creates the directory, keeps other runs out of it and clears what a killed run left unfinished.
-  // InputError where it cannot.
+  // InputError where it cannot, and where a manifest.json or runs.csv is there that is not ours.
   explicit Store(const std::filesystem::path& directory);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
 
-  // nullopt where the row is absent or is not the one of this key. Safe from many threads for different keys.
+  // nullopt where the row is absent or is not the one of this key. Safe from many threads for
+  // different keys.
   [[nodiscard]] std::optional<nlohmann::json> load(const std::string& key) const;
   void save_records(const std::string& key, const Records& records) const;
   void save(const std::string& key, const nlohmann::json& row, const nlohmann::json& serve) const;

@@ -19,11 +19,11 @@ def order(name):
 def lines(runs):
     yield "| rows of a step | steps | ms | floor, ms | share | of what is over the floor |"
     yield "|---|---|---|---|---|---|"
-    for name in sorted(runs[0]["by_rows"], key=order):
-        groups = [r["by_rows"][name] for r in runs]
+    for name in sorted({name for r in runs for name in r["by_rows"]}, key=order):
+        groups = [(r["by_rows"][name], r) for r in runs if name in r["by_rows"]]
 
         def median(of):
-            return statistics.median(of(g, r) for g, r in zip(groups, runs))
+            return statistics.median(of(g, r) for g, r in groups)
 
         steps = median(lambda g, _: g["steps"])
         ms = median(lambda g, _: g["time_s"] / g["steps"] * 1e3)

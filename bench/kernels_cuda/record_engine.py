@@ -58,7 +58,7 @@ def rows_of(step):
     """How the floor's table groups steps: prompts, or decodes by so many rows."""
     if int(step["prompt_tokens"]):
         return "prompts"
-    last = -(-int(step["decode_tokens"]) // 32) * 32
+    last = max(1, -(-int(step["decode_tokens"]) // 32)) * 32
     return f"{last - 31}-{last}"
 
 
@@ -82,7 +82,8 @@ def floor(row, steps, requests, read, gemm):
     for request in requests:
         prompt = int(request["prompt_tokens"])
         flops = 2 * layers * prompt + 2 * output + attention * prompt * prompt / 2
-        groups["prompts"]["floor_s"] += flops / gemm
+        group = groups.setdefault("prompts", {"steps": 0, "time_s": 0, "floor_s": 0})
+        group["floor_s"] += flops / gemm
     return groups
 
 

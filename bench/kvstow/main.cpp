@@ -156,7 +156,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const bool asked = error.get_exit_code() == 0;  // --help, --version
     if (asked) return app.exit(error);
-    std::fprintf(stderr, "kvstow: %s (kvstow --help shows examples)\n", error.what());
+    std::fprintf(stderr, "kvstow: %s (kvstow --help shows examples)\n",
+                 one_line(error.what()).c_str());
     return kBadInput;
   }
   return code;
@@ -171,10 +172,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", one_line(error.what()).c_str());
     return kBadInput;
   } catch (const std::system_error& error) {  // files, mostly
-    std::fprintf(stderr, "kvstow: %s\n", error.what());
+    std::fprintf(stderr, "kvstow: %s\n", one_line(error.what()).c_str());
     return kBadInput;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "kvstow: internal error: %s\n", error.what());
+    std::fprintf(stderr, "kvstow: internal error: %s\n", one_line(error.what()).c_str());
     return kBug;
   }
 }

@@ -29,9 +29,9 @@ struct Barriers {
 };
 
 // A block's W: 64 rows for each of kGroups warpgroups, and kRows rows of x. Panels of 64 columns
-// arrive kPanels at a time, a stage. One more warp copies. A wide block has any multiple of 16 rows
-// of W up to those: the tensor cores then read what lies behind them as more of W, and nobody reads
-// what they make of that.
+// arrive kPanels at a time, a stage. One more warp copies (with kOutputs a warpgroup). A wide block
+// has any multiple of 16 rows of W up to those: the tensor cores then read what lies behind them as
+// more of W, and nobody reads what they make of that.
 //
 // With kOutputs rows of x are the M of the tensor cores instead, 64 a warpgroup, and so many rows
 // of W their N, in two products (of one the compiler finds no registers).
@@ -94,7 +94,7 @@ struct Pipe {
     for (int i = 0; i < kPanels; ++i) {
       const std::uint32_t to = stage_at(slot) + i * panel_bytes(p.outputs);
       const int column = (first + stage * kPanels + i) * 64;
-      if constexpr (kWide) {
+      if constexpr (kWide) {  // read once, or by two blocks at about the same time
         ptx::copy_box_once(to, &p.w, column, 0, w2, w3, full(slot));
       } else {  // other blocks may have other rows of x
         ptx::copy_box(to, &p.w, column, 0, w2, w3, full(slot));

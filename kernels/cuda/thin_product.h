@@ -1,9 +1,10 @@
 // y = x W^T for the few rows of a decode step, by programmatic launches alone. Outputs are the M of
 // the tensor cores and rows their N. A block has 64 outputs; its part of W, which no earlier kernel
 // writes, is requested before the wait for them and lies in shared memory when they end, so that a
-// product takes what x takes to arrive. Where W has more columns than that (1,024 for a block) a
-// multiprocessor has one wide block of up to 256 outputs, and W streams through shared memory. A
-// row's bits depend neither on other rows nor on their number.
+// product takes what x takes to arrive. Where a block's part has more than 1,024 columns, or
+// gate and up have so many outputs that blocks would come in waves, a multiprocessor has one wide
+// block of up to 224 outputs, and W streams through shared memory. A row's bits depend neither on
+// other rows nor on their number.
 #pragma once
 
 #include <cuda_runtime_api.h>

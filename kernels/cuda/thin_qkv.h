@@ -18,7 +18,8 @@ struct ThinQkvArgs {
   RotateWriteArgs to;  // k and v are not read, nor their strides; q is where Q's outputs go
 };
 
-// Whether there is a body: what has_thin_product (thin_product.h) asks, so many rows, heads of 128.
+// Whether there is a body: what has_thin_product (thin_product.h) asks without wide blocks, so many
+// rows, heads of 128.
 [[nodiscard]] bool has_thin_qkv(const ThinQkvArgs&);
 
 // REQUIRES: has_thin_qkv, and that no kernel that may still run writes what it reads besides x.

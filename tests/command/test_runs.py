@@ -134,9 +134,36 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
         rows = self.rows("a")
         for name, text in zip(rows, ('{"schema"', "{}", "[1]", json.dumps(rows[list(rows)[0]]))):
             self.write(f"a/rows/{name}", text)
-        self.write("a/manifest.json", "[]")
         self.assertEqual(self.run_experiment(GOOD, "a"), (4, 0))
         self.assertEqual(self.rows("a"), rows)
+        for name, text in zip(rows, ('{"key": 5}', json.dumps({"key": list(rows)[1][:-5]}))):
+            self.write(f"a/rows/{name}", text)
+        self.write("a/rows/other.json", '{"experiment": 5}')
+        self.assertEqual(self.run_experiment(GOOD, "a"), (4, 2))
+        os.remove(self.path("a/rows/other.json"))
+        self.assertEqual(self.rows("a"), rows)
+
+    def test_what_took_a_folders_place_stays(self):
+        self.write("x.yaml", MANY)
+        with subprocess.Popen([KVSTOW, "run", "x.yaml", "--out", "a", "--jobs", "1"], cwd=self.folder,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and self.count(self.path("a/rows")) < 1:
+                time.sleep(0.001)
+            os.rmdir(self.path("a/records"))
+            self.write("a/records", "precious")
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(pathlib.Path(self.path("a/records")).read_text(), "precious")
+
+    def test_tables_that_are_not_ours_are_kept(self):
+        self.write("x.yaml", GOOD)
+        others = [("manifest.json", text) for text in ("[]", '{"schema"', '{"experiments": {"x": {"runs": [5]}}}')]
+        for i, (name, text) in enumerate(others + [("runs.csv", "mine,own\n1,2\n")]):
+            os.mkdir(self.path(f"f{i}"))
+            self.write(f"f{i}/{name}", text)
+            code, _, err = self.kvstow("run", "x.yaml", "--out", f"f{i}")
+            self.assertEqual((code, err), (2, f"f{i}/{name}: not of `kvstow run`: give another folder for results\n"))
+            self.assertEqual(os.listdir(self.path(f"f{i}")), [name])
+            self.assertEqual(pathlib.Path(self.path(f"f{i}"), name).read_text(), text)
 
     def test_a_folder_takes_one_run_at_a_time(self):
         self.write("x.yaml", GOOD)
