@@ -221,22 +221,22 @@ void launch_body(const ThinProductArgs& a, cudaStream_t stream, Dependent depend
 
 template <class T, ThinUse kUse, bool kWide>
 void launch_rows(const ThinProductArgs& a, cudaStream_t stream, Dependent dependent) {
-  // Gate and up have so many outputs that two blocks for each 64 would come in two waves.
-  if constexpr (kUse == ThinUse::silu_mul && !kWide) {
-    if (a.rows > 192) return launch_body<T, kMostThinRows, kUse, kWide>(a, stream, dependent);
-    if (a.rows > thin::kMostRows) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
-  }
-  if constexpr (kWide) {
-    constexpr bool kGateUp = kUse == ThinUse::silu_mul;
-    if (a.rows > thin::kMostRows && a.rows <= (kGateUp ? kRowsFirst : kMostWideRows)) {
-      if constexpr (kGateUp) {
-        return launch_body<T, kRowsFirst, kUse, kWide>(a, stream, dependent);
-      } else {
-        if (a.rows <= 160) return launch_body<T, 160, kUse, kWide>(a, stream, dependent);
-        if (a.rows <= 192) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
-        return launch_body<T, kMostWideRows, kUse, kWide>(a, stream, dependent);
-      }
+  // Where one block for more rows than others take is faster than two.
+  const bool many = a.rows > thin::kMostRows;
+  if constexpr (kWide && kUse == ThinUse::silu_mul) {
+    if (many && a.rows <= kRowsFirst) {
+      return launch_body<T, kRowsFirst, kUse, kWide>(a, stream, dependent);
     }
+  } else if constexpr (kWide) {
+    if (many && a.rows <= 160) return launch_body<T, 160, kUse, kWide>(a, stream, dependent);
+    if (many && a.rows <= 192) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
+    if (many && a.rows <= kMostWideRows) {
+      return launch_body<T, kMostWideRows, kUse, kWide>(a, stream, dependent);
+    }
+  } else if constexpr (kUse == ThinUse::silu_mul) {
+    // So many outputs that two blocks for each 64 would come in two waves.
+    if (many && a.rows <= 192) return launch_body<T, 192, kUse, kWide>(a, stream, dependent);
+    if (many) return launch_body<T, kMostThinRows, kUse, kWide>(a, stream, dependent);
   }
   switch (block_rows(a.rows)) {
     case 8:
