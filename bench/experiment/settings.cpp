@@ -326,6 +326,7 @@ void check_executor(const ResolvedPoint& point, const Complainer& where) {
 }
 
 void check_labels(const ResolvedPoint& point, const Complainer& where) {
+  if (point.labels.extra.empty()) return;
   ResolvedPoint bare = point;
   bare.labels.extra.clear();
   const nlohmann::json own = labels_json(bare);

@@ -107,7 +107,7 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
             process.send_signal(signal.SIGKILL)
         finished = self.count(rows)
         self.assertGreaterEqual(finished, 5)
-        with open(os.path.join(rows, "0123456789abcdef.json.unfinished"), "w") as half:
+        with open(os.path.join(rows, "0123456789abcdef.json.1.unfinished"), "w") as half:
             half.write('{"schema"')  # what a kill in the middle of a write leaves
         self.assertEqual(self.run_experiment(MANY, "killed"), (48, finished))
         self.run_experiment(MANY, "whole")
