@@ -63,4 +63,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    textio.exit_with("attribution", main)

@@ -233,4 +233,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    textio.exit_with("report", main)

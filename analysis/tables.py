@@ -120,4 +120,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    textio.exit_with("tables", main)

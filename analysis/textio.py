@@ -1,6 +1,7 @@
 """Writing text the same way everywhere: atomically, with one number format."""
 
 import os
+import sys
 
 
 def cell(value):
@@ -16,6 +17,23 @@ def write(path, content):
     """Writes a file whole or not at all."""
     mode, encoding = ("wb", None) if isinstance(content, bytes) else ("w", "utf-8")
     temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, mode, encoding=encoding) as file:
-        file.write(content)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, mode, encoding=encoding) as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        error.filename = path
+        raise
+
+
+def exit_with(name, main):
+    """Exits with main's code; with 2 and one line where a file, or what it prints, cannot be written."""
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        os._exit(2)  # the interpreter would try to print again, and say so at length
+    sys.exit(code)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 if __package__ in (None, ""):  # run as a file: find the package from anywhere
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from analysis import paper, results as results_module, scoreboard
+from analysis import paper, results as results_module, scoreboard, textio
 
 JUDGED = ("abs", "rel", "range", "max", "min")
 KERNEL = f"/law={results_module.KERNEL_CURVE_LAW}"
@@ -195,4 +195,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    textio.exit_with("verify-paper", main)

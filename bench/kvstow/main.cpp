@@ -1,7 +1,11 @@
-// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input (one line on stderr),
-// 3 a bug.
+// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input or files that cannot
+// be read or written (one line on stderr), 3 a bug.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -47,6 +51,20 @@ std::string one_line(std::string message) {
   std::replace_if(
       message.begin(), message.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
   return message;
+}
+
+// Where a standard stream is closed, the next file opened would take its place, and what is printed
+// would go into a row. Writing to what is opened here fails, as it would have.
+void keep_standard_streams() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = ::open("/dev/null", O_RDONLY);
+  ::close(fd);
+}
+
+// A full disk is seen here at the latest.
+void finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return;
+  throw std::system_error(errno, std::generic_category(), "standard output");
 }
 
 int run(int argc, char** argv) {
@@ -166,8 +184,11 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_standard_streams();
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    finish_output();
+    return code;
   } catch (const kvstow::InputError& error) {
     std::fprintf(stderr, "%s\n", one_line(error.what()).c_str());
     return kBadInput;

@@ -23,20 +23,21 @@ void ProgressPrinter::show(const Progress& progress) {
   if (progress.elapsed_s - last_shown_s_ < interval) return;
   last_shown_s_ = progress.elapsed_s;
   const double rate = static_cast<double>(progress.done) / progress.elapsed_s;
-  const std::string counts =
+  std::string line =
       fmt::format("{}/{} points  {:.1f}/s  {} left", progress.done, progress.total, rate,
                   format_seconds(static_cast<double>(progress.total - progress.done) / rate));
-  if (!terminal_) {
-    fmt::print(stderr, "{}\n", counts);
-    return;
+  if (terminal_) {
+    const std::size_t filled = kBarWidth * progress.done / progress.total;
+    line = fmt::format("\r\033[K[{:=<{}}{:>{}}] {}", "", filled, "", kBarWidth - filled, line);
+  } else {
+    line += '\n';
   }
-  const std::size_t filled = kBarWidth * progress.done / progress.total;
-  fmt::print(stderr, "\r\033[K[{:=<{}}{:>{}}] {}", "", filled, "", kBarWidth - filled, counts);
+  std::fputs(line.c_str(), stderr);  // which never throws: no run ends over its progress
   std::fflush(stderr);
 }
 
 void ProgressPrinter::finish() {
-  if (terminal_) fmt::print(stderr, "\r\033[K");
+  if (terminal_) std::fputs("\r\033[K", stderr);
 }
 
 }  // namespace kvstow

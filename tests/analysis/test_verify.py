@@ -2,6 +2,8 @@ import contextlib
 import csv
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -127,6 +129,20 @@ class Verify(unittest.TestCase):
             with contextlib.redirect_stderr(error):
                 self.assertEqual(verify.main([path]), 2)
             self.assertEqual(error.getvalue().count("\n"), 1)
+
+    def test_output_that_cannot_be_written_is_exit_2_and_one_line(self):
+        fake_rows.write(self.directory, fake_rows.suite())
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-B", verify.__file__, self.directory], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (2, "verify-paper: [Errno 28] No space left on device\n"))
+
+    def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(self):
+        path = os.path.join(self.directory, "there")
+        os.mkdir(path)
+        with self.assertRaisesRegex(OSError, path):
+            textio.write(path, "content")
+        self.assertEqual(os.listdir(self.directory), ["there"])
 
     def test_a_scoreboard_without_a_column_is_exit_2(self):
         with open(os.path.join(self.directory, "scoreboard.csv"), "w", encoding="utf-8") as file:

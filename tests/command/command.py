@@ -32,10 +32,11 @@ class CommandTest(unittest.TestCase):
             file.write(text)
         return self.path(name)
 
-    def kvstow(self, *arguments):
+    def kvstow(self, *arguments, stdout=subprocess.PIPE, stdin=None):
         """Runs it in the test's folder: (exit code, stdout, stderr)."""
         done = subprocess.run(
-            [KVSTOW, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+            [KVSTOW, *arguments], cwd=self.folder, stdout=stdout, stderr=subprocess.PIPE,
+            input=stdin, text=True, check=False,
         )
         return done.returncode, done.stdout, done.stderr
 

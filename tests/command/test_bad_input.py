@@ -1,9 +1,10 @@
 """Bad input: exit code 2, one line on stderr that says where and what, and nothing written."""
 
 import os
+import subprocess
 import unittest
 
-from command import GOOD, CommandTest
+from command import GOOD, KVSTOW, CommandTest
 
 CSV_HEADER = "arrival_s,prompt_tokens,output_tokens\n"
 OF_FILE = GOOD.replace("{lengths: alpaca}", "{lengths: file, file: t.csv, arrivals: trace}")
@@ -215,6 +216,19 @@ class BadInputTest(CommandTest):
         code, _, err = self.kvstow("validate", "/proc/self/mem")  # a regular file, all errors
         self.assertEqual((code, err.count("\n")), (2, 1), err)
         self.assertIn("Input/output error", err)
+
+    def test_output_that_cannot_be_written(self):
+        self.write("x.yaml", GOOD)
+        for arguments in (["list"], ["--help"], ["--version"], ["plan", "x.yaml"], ["validate", "x.yaml"],
+                          ["run", "x.yaml"], ["list", "experiments"]):
+            with open("/dev/full", "w") as full:
+                code, _, err = self.kvstow(*arguments, stdout=full)
+            self.assertEqual(code, 2)
+            self.assertRegex(err, r"\Akvstow: .*: No space left on device\n\Z")
+        self.assertEqual(len(self.rows("out")), 4)  # are kept
+        closed = subprocess.run(["sh", "-c", 'exec "$0" run x.yaml <&- >&- 2>&-', KVSTOW], cwd=self.folder, check=False)
+        self.assertEqual(closed.returncode, 2)
+        self.assertEqual(len(self.rows("out")), 4)
 
     def test_report(self):
         code, _, err = self.kvstow("report", "nowhere")
