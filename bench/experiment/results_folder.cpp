@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <system_error>
 
 #include "core/check.h"
@@ -22,6 +25,37 @@ void require_writable(const fs::path& folder) {
   throw InputError(fmt::format("{}: cannot write here", folder.string()));
 }
 
+// rmdir() leaves what holds something and what is no folder any more.
+void remove_empty(const std::vector<fs::path>& made) {
+  for (auto folder = made.rbegin(); folder != made.rend(); ++folder) ::rmdir(folder->c_str());
+}
+
+bool is_at(int descriptor, const fs::path& path) {
+  struct stat held = {}, there = {};
+  return ::fstat(descriptor, &held) == 0 && ::stat(path.c_str(), &there) == 0 &&
+         held.st_dev == there.st_dev && held.st_ino == there.st_ino;
+}
+
+// Of the run that a signal may end.
+std::atomic<const std::vector<fs::path>*> made_by_run = nullptr;
+
+// What the destructor does, and then what the signal does by itself.
+void stop(int signal) {
+  if (const auto* made = made_by_run.load()) remove_empty(*made);
+  ::raise(signal);  // blocked until this returns, and reset: SA_RESETHAND
+}
+
+void on_signals() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction action = {};
+    ::sigaction(signal, nullptr, &action);
+    if (action.sa_handler != SIG_DFL) continue;  // ignored, as nohup has it
+    action.sa_handler = stop;
+    action.sa_flags = SA_RESETHAND;
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
 }  // namespace
 
 // Delegates, so that the destructor runs where the body throws.
@@ -34,11 +68,13 @@ ResultsFolder::ResultsFolder(const fs::path& directory, std::initializer_list<co
     make(directory / folder);
     require_writable(directory / folder);
   }
+  made_by_run = &made_;
+  on_signals();
 }
 
 ResultsFolder::~ResultsFolder() {
-  // rmdir() leaves what holds something and what is no folder any more.
-  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) ::rmdir(folder->c_str());
+  made_by_run = nullptr;
+  remove_empty(made_);
   if (held_ >= 0) ::close(held_);
 }
 
@@ -61,10 +97,13 @@ void ResultsFolder::lock(const fs::path& directory) {
     throw InputError(fmt::format("{}: cannot open this folder: {}", directory.string(),
                                  std::generic_category().message(errno)));
   }
-  if (::flock(held_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    throw InputError(
-        fmt::format("{}: another run is writing its results here", directory.string()));
+  if (::flock(held_, LOCK_EX | LOCK_NB) == 0 ? is_at(held_, directory) : errno != EWOULDBLOCK) {
+    return;
   }
+  // Another run came between: it has what was made here, or has removed it. Nothing is removed but
+  // under the lock.
+  made_.clear();
+  throw InputError(fmt::format("{}: another run is writing its results here", directory.string()));
 }
 
 }  // namespace kvstow

@@ -12,7 +12,8 @@ class ResultsFolder {
   // Makes `directory` and `folders` in it, and keeps other runs out of it until this one ends: two
   // would overwrite each other's lists. InputError where that cannot be; nothing is left then.
   ResultsFolder(const std::filesystem::path& directory, std::initializer_list<const char*> folders);
-  // Folders that were made here and that nothing was written into go again.
+  // Folders that were made here and that nothing was written into go again; also where the run ends
+  // by SIGINT, SIGTERM or SIGHUP.
   ~ResultsFolder();
   ResultsFolder(const ResultsFolder&) = delete;
   ResultsFolder& operator=(const ResultsFolder&) = delete;
