@@ -425,6 +425,9 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
   }
   ResolvedPoint& point = result.point;
   const Complainer complain(settings, where);
+  // What arrives after the cut is none of the run's.
+  if (point.stop_s > 0)
+    point.workload.duration_s = std::min(point.workload.duration_s, point.stop_s);
   if (!settings.count("window_s")) point.window_to_s = point.workload.duration_s;
   check_pool(point, complain);
   check_workload(result, complain);

@@ -100,7 +100,11 @@ void Store::write_atomically(const fs::path& path, const std::string& text) cons
     std::ofstream out(temporary, std::ios::binary);
     out << text;
     out.flush();
-    if (!out) throw InputError(fmt::format("{}: cannot write here", path.string()));
+    if (!out) {
+      const std::string reason = std::generic_category().message(errno);
+      fs::remove(temporary);
+      throw InputError(fmt::format("{}: cannot write here: {}", path.string(), reason));
+    }
   }
   fs::rename(temporary, path);
 }

@@ -49,7 +49,7 @@ std::vector<std::string> experiment_names() {
 }
 
 std::string experiment_file(const std::string& argument) {
-  if (fs::is_regular_file(argument)) return argument;
+  if (fs::exists(argument) && !fs::is_directory(argument)) return argument;  // or a pipe
   const std::vector<std::string> names = experiment_names();
   if (std::find(names.begin(), names.end(), argument) != names.end()) {
     return file_of("experiments", argument);

@@ -87,6 +87,16 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
             totals = {sum(int(s[c]) for c in classes) for s in steps}
             self.assertEqual(len(totals), 1)  # the pool, at every step
 
+    def test_requests_after_the_cut_are_none_of_the_runs(self):
+        self.run_experiment(GOOD.replace("duration_s: 20", "duration_s: 5\nstop_s: 5"), "a")
+        self.assertEqual(self.run_experiment(GOOD.replace("duration_s: 20", "duration_s: 1e9\nstop_s: 5"), "a"), (4, 4))
+
+    def test_an_experiment_through_a_pipe(self):
+        code, _, err = self.kvstow("run", "/dev/stdin", "--out", "piped", stdin=GOOD)
+        self.assertEqual(code, 0, err)
+        self.run_experiment(GOOD, "a")
+        self.assertEqual(self.rows("piped"), self.rows("a"))
+
     def test_finished_points_are_not_run_again(self):
         self.run_experiment(MANY, "a")
         before = self.files("a", "rows")
@@ -128,6 +138,23 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
         self.assertEqual([self.files("full", "rows"), os.listdir(self.path("full"))], before)
         self.assertEqual(os.listdir(self.path("there")), [])
         self.assertFalse(os.path.exists(self.path("nowhere")))
+
+    def test_run_that_is_stopped_before_its_first_row_leaves_nothing(self):
+        self.write("x.yaml", GOOD.replace("duration_s: 20", "duration_s: 200000"))
+        for stop in (signal.SIGTERM, signal.SIGHUP):
+            with subprocess.Popen([KVSTOW, "run", "x.yaml", "--out", "new/out"], cwd=self.folder) as process:
+                while process.poll() is None and not self.catches(process.pid, stop):
+                    time.sleep(0.001)
+                self.assertTrue(os.path.isdir(self.path("new/out/rows")))
+                process.send_signal(stop)
+            self.assertEqual(process.returncode, -stop)
+            self.assertEqual(os.listdir(self.folder), ["x.yaml"])
+
+    @staticmethod
+    def catches(pid, number):
+        """Whether the process has a handler for the signal."""
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        return int(re.search(r"SigCgt:\s*(\w+)", status).group(1), 16) >> (number - 1) & 1
 
     def test_rows_that_are_not_ours_are_computed_anew(self):
         self.run_experiment(GOOD, "a")
