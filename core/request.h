@@ -1,9 +1,7 @@
 // One request of a trace, as every part of the laboratory sees it.
 #pragma once
 
-#include <memory>
 #include <optional>
-#include <string_view>
 #include <vector>
 
 #include "core/types.h"

@@ -2,8 +2,7 @@
 // backends take the same structs and promise the same results up to the rounding of their dtype:
 //   kernels/reference/reference.h  reference::f(args)              slow and obvious; the oracle
 //   kernels/cpu/cpu.h              cpu::f(args, ThreadPool&)       vectorised, threaded
-//   kernels/cuda/                  cuda::f(args, stream)           device pointers in the same
-//   fields
+//   kernels/cuda/                  cuda::f(args, stream)           the same fields, device pointers
 //
 // Identity. A row's result depends on that row alone: never on the other rows, their number, the
 // number of threads or the map. Linear layers and norms add in one order per row; attention is cut
@@ -62,8 +61,8 @@ struct DecodeAttentionArgs {
   const std::int32_t* length;   // [rows] positions read, the new token's included; 0 gives zeros
   const std::int32_t* stable_length;  // [rows] slots written before this step; may be null. A GPU
                                       // may read those before the writes of this step are visible
-  float scale;  // of q . k, usually 1 / sqrt(head_dim)
-  DType dtype;  // of q and out
+  float scale;                        // of q . k, usually 1 / sqrt(head_dim)
+  DType dtype;                        // of q and out
 };
 
 // Ragged, causal: query row i of sequence s (row_begin[s] <= i < row_begin[s + 1]) is at position

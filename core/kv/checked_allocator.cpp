@@ -89,7 +89,7 @@ void CheckedAllocator::write(SeqId id, std::size_t first) {
 void CheckedAllocator::execute(const MemPlan& plan, std::size_t first_op) {
   for (std::size_t i = first_op; i < plan.ops().size(); ++i) {
     const MemOp& op = plan.ops()[i];
-    if (op.kind == MemOpKind::free_device || op.kind == MemOpKind::free_host) {
+    if (is_free(op.kind)) {
       const Tier tier = op.kind == MemOpKind::free_device ? Tier::device : Tier::host;
       for (Tokens p(0); p < op.length; ++p) shadow(tier).free(op.src + p);
       continue;

@@ -13,7 +13,6 @@
 // Not thread-safe: one engine, one allocator.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <string_view>
 

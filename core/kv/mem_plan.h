@@ -17,6 +17,11 @@ enum class MemOpKind : std::uint8_t {
   free_host,    // host   [src, +length) likewise
 };
 
+// Frees move nothing.
+[[nodiscard]] constexpr bool is_free(MemOpKind kind) {
+  return kind == MemOpKind::free_device || kind == MemOpKind::free_host;
+}
+
 struct MemOp {
   MemOpKind kind;
   Slot src;
@@ -29,12 +34,19 @@ struct MemOp {
 // of sequences in a prototype; in order, none.)
 class MemPlan {
  public:
-  void copy(Slot src, Slot dst, Tokens length) { add(MemOpKind::copy, src, dst, length); }
-  void swap_out(Slot src, Slot dst, Tokens length) { add(MemOpKind::swap_out, src, dst, length); }
-  void swap_in(Slot src, Slot dst, Tokens length) { add(MemOpKind::swap_in, src, dst, length); }
+  void copy(Slot src, Slot dst, Tokens length) { append({MemOpKind::copy, src, dst, length}); }
+  void swap_out(Slot src, Slot dst, Tokens length) {
+    append({MemOpKind::swap_out, src, dst, length});
+  }
+  void swap_in(Slot src, Slot dst, Tokens length) {
+    append({MemOpKind::swap_in, src, dst, length});
+  }
   void free(Tier tier, Slot first, Tokens length) {
-    add(tier == Tier::device ? MemOpKind::free_device : MemOpKind::free_host, first, Slot(),
-        length);
+    append({tier == Tier::device ? MemOpKind::free_device : MemOpKind::free_host, first, Slot(),
+            length});
+  }
+  void append(const MemOp& op) {
+    if (op.length > Tokens(0)) ops_.push_back(op);
   }
 
   // Slots moved, by kind.
@@ -59,10 +71,6 @@ class MemPlan {
   void swap(MemPlan& other) noexcept { ops_.swap(other.ops_); }
 
  private:
-  void add(MemOpKind kind, Slot src, Slot dst, Tokens length) {
-    if (length > Tokens(0)) ops_.push_back({kind, src, dst, length});
-  }
-
   std::vector<MemOp> ops_;
 };
 

@@ -7,8 +7,7 @@
 //    opens a block (a growth that changes nothing is always ok).
 //  - swap_in needs free - (blocks + sequences) >= keep_free: the group grows right after.
 //  - Hence fits_empty_pool: blocks at full length, unshared, + sequences + keep_free <= pool. Then
-//  a
-//    lone group can always grow to its end, and come back after a swap.
+//    a lone group can always grow to its end, and come back after a swap.
 //
 // Sharing. Samples of a prompt share all its blocks; a prefix lends its whole blocks by reference
 // and the tokens of its last, partial one as a copy (cached = prefix_tokens; a caller who wants

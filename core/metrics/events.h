@@ -1,8 +1,6 @@
 // What the engine reports. Events go in, nothing comes back.
 #pragma once
 
-#include <array>
-
 #include "core/exec/step.h"
 #include "core/request.h"
 

@@ -1,7 +1,6 @@
 // Percentiles of many durations in constant memory: logarithmic bins, 0.5 % wide.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -22,7 +21,17 @@ class DurationHistogram {
   [[nodiscard]] std::int64_t count() const { return count_; }
   [[nodiscard]] Seconds mean() const { return count_ ? sum_ / static_cast<double>(count_) : 0; }
   // q in [0, 1].
-  [[nodiscard]] Seconds quantile(double q) const;
+  [[nodiscard]] Seconds quantile(double q) const {
+    if (count_ == 0) return 0;
+    const double rank = q * static_cast<double>(count_ - 1);
+    std::int64_t below = 0;
+    std::size_t bin = 0;
+    for (; bin + 1 < kBins; ++bin) {
+      below += bins_[bin];
+      if (static_cast<double>(below) > rank) break;
+    }
+    return kFirst * std::exp((static_cast<double>(bin) + 0.5) * kLogRatio);
+  }
 
  private:
   static constexpr Seconds kFirst = 1e-6;

@@ -4,23 +4,10 @@
 
 namespace kvstow {
 
-Seconds DurationHistogram::quantile(double q) const {
-  if (count_ == 0) return 0;
-  const double rank = q * static_cast<double>(count_ - 1);
-  std::int64_t below = 0;
-  std::size_t bin = 0;
-  for (; bin + 1 < kBins; ++bin) {
-    below += bins_[bin];
-    if (static_cast<double>(below) > rank) break;
-  }
-  return kFirst * std::exp((static_cast<double>(bin) + 0.5) * kLogRatio);
-}
-
 namespace {
 
-// Linear interpolation between order statistics, as numpy does. Sorts its argument.
-double quantile(std::vector<double>& sorted, double q) {
-  if (sorted.empty()) return 0;
+// Linear interpolation between order statistics, as numpy does. REQUIRES: not empty.
+double quantile(const std::vector<double>& sorted, double q) {
   const double rank = q * static_cast<double>(sorted.size() - 1);
   const auto low = static_cast<std::size_t>(rank);
   const std::size_t high = std::min(low + 1, sorted.size() - 1);

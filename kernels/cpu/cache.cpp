@@ -28,7 +28,7 @@ void run_mem_plan(const MemPlanArgs& a, ThreadPool& threads) {
   const std::int64_t width = shape.slot_stride() * static_cast<std::int64_t>(size_of(shape.dtype));
   for (std::int64_t i = 0; i < a.count; ++i) {
     const MemOp& op = a.ops[i];
-    if (op.kind == MemOpKind::free_device || op.kind == MemOpKind::free_host) continue;
+    if (is_free(op.kind)) continue;
     const KvPool& from = op.kind == MemOpKind::swap_in ? a.host : a.device;
     const KvPool& to = op.kind == MemOpKind::swap_out ? a.host : a.device;
     const std::int64_t tokens = op.length.count();

@@ -63,7 +63,7 @@ LevelledPlan level_plan(std::span<const MemOp> ops) {
   LevelledPlan plan;
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const MemOp& op = ops[i];
-    if (op.kind == MemOpKind::free_device || op.kind == MemOpKind::free_host) continue;
+    if (is_free(op.kind)) continue;
     SlotLevels& from = tier(op.kind == MemOpKind::swap_in ? Tier::host : Tier::device);
     SlotLevels& to = tier(op.kind == MemOpKind::swap_out ? Tier::host : Tier::device);
     const std::int64_t n = op.length.count();

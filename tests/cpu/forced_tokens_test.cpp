@@ -63,12 +63,7 @@ class Forgetful final : public ComputingExecutor {
     const auto last =
         std::find_if(ops.rbegin(), ops.rend(), [&](const MemOp& op) { return op.kind == kind_; });
     for (const MemOp& op : ops) {
-      if (last != ops.rend() && &op == &*last) continue;
-      if (op.kind == MemOpKind::copy) step_.plan.copy(op.src, op.dst, op.length);
-      if (op.kind == MemOpKind::swap_out) step_.plan.swap_out(op.src, op.dst, op.length);
-      if (op.kind == MemOpKind::swap_in) step_.plan.swap_in(op.src, op.dst, op.length);
-      if (op.kind == MemOpKind::free_device) step_.plan.free(Tier::device, op.src, op.length);
-      if (op.kind == MemOpKind::free_host) step_.plan.free(Tier::host, op.src, op.length);
+      if (last == ops.rend() || &op != &*last) step_.plan.append(op);
     }
     inner_->submit(step_);
   }

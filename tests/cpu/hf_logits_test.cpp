@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "core/exec/cpu/cpu_transformer.h"
 #include "core/exec/model/safetensors.h"

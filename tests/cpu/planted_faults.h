@@ -63,25 +63,7 @@ class Fault : public ForwardingAllocator {
     Ops ops = plan.ops();
     edit(ops, fresh);
     plan.clear();
-    for (const MemOp& op : ops) {
-      switch (op.kind) {
-        case MemOpKind::copy:
-          plan.copy(op.src, op.dst, op.length);
-          break;
-        case MemOpKind::swap_out:
-          plan.swap_out(op.src, op.dst, op.length);
-          break;
-        case MemOpKind::swap_in:
-          plan.swap_in(op.src, op.dst, op.length);
-          break;
-        case MemOpKind::free_device:
-          plan.free(Tier::device, op.src, op.length);
-          break;
-        case MemOpKind::free_host:
-          plan.free(Tier::host, op.src, op.length);
-          break;
-      }
-    }
+    for (const MemOp& op : ops) plan.append(op);
     return result;
   }
 

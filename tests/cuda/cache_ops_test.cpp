@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <numbers>
 
 #include "kernels/reference/reference.h"
 #include "tests/cuda/device_case.h"
@@ -167,7 +166,7 @@ void run_in_order(const MemPlan& plan, const KvLayout& device_layout, Bits& devi
   const std::int64_t width = device_layout.slot_stride();
   const std::int64_t planes = 2 * device_layout.layers;
   for (const MemOp& op : plan.ops()) {
-    if (op.kind == MemOpKind::free_device || op.kind == MemOpKind::free_host) continue;
+    if (is_free(op.kind)) continue;
     for (std::int64_t i = 0; i < op.length.count(); ++i) {
       for (std::int64_t plane = 0; plane < planes; ++plane) {
         const auto on_device = [&](Slot s) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <numeric>
 
 #include "core/exec/cpu/cpu_transformer.h"
 #include "core/exec/cuda/cuda_transformer.h"

@@ -6,10 +6,8 @@
 #include <cuda_fp16.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "core/rng.h"

@@ -85,7 +85,7 @@ TEST(MemPlanLevels, AnyOrderWithinLevelsGivesWhatThePlanGives) {
     std::iota(want.host.begin(), want.host.end(), 1000);
     Tiers got = want;
     for (const MemOp& op : plan.ops()) {
-      if (op.kind != MemOpKind::free_device && op.kind != MemOpKind::free_host) want.run(op);
+      if (!is_free(op.kind)) want.run(op);
     }
     LevelledPlan levelled = level_plan(plan.ops());
     for (std::size_t l = 0; l < levelled.levels(); ++l) {

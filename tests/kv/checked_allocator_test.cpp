@@ -61,34 +61,20 @@ class Faulty final : public ForwardingAllocator {
   }
 
  private:
-  static void add(MemPlan& plan, const MemOp& op) {
-    switch (op.kind) {
-      case MemOpKind::copy:
-        return plan.copy(op.src, op.dst, op.length);
-      case MemOpKind::swap_out:
-        return plan.swap_out(op.src, op.dst, op.length);
-      case MemOpKind::swap_in:
-        return plan.swap_in(op.src, op.dst, op.length);
-      case MemOpKind::free_device:
-        return plan.free(Tier::device, op.src, op.length);
-      case MemOpKind::free_host:
-        return plan.free(Tier::host, op.src, op.length);
-    }
-  }
   static bool frees(const MemOp& op) { return op.kind == MemOpKind::free_device; }
 
   void spoil(const MemPlan& honest, MemPlan& plan) {
     grown_ = true;
     if (fault_ == Fault::freed_early) {
       for (const MemOp& op : honest.ops()) {
-        if (frees(op)) add(plan, op);
+        if (frees(op)) plan.append(op);
       }
     }
     for (MemOp op : honest.ops()) {
       if (op.kind == MemOpKind::copy && fault_ == Fault::copy_forgotten) continue;
       if (op.kind == MemOpKind::copy && fault_ == Fault::copy_too_short) op.length -= Tokens(1);
-      if (!frees(op) || fault_ != Fault::freed_early) add(plan, op);
-      if (frees(op) && fault_ == Fault::freed_twice) add(plan, op);
+      if (!frees(op) || fault_ != Fault::freed_early) plan.append(op);
+      if (frees(op) && fault_ == Fault::freed_twice) plan.append(op);
     }
   }
 
@@ -156,7 +142,7 @@ class ReversedForks final : public ForwardingAllocator {
     MemPlan honest;
     const AllocStatus status = ForwardingAllocator::reorder(forks, honest);
     for (auto op = honest.ops().rbegin(); op != honest.ops().rend(); ++op) {
-      plan.copy(op->src, op->dst, op->length);
+      plan.append(*op);
     }
     return status;
   }

@@ -4,7 +4,7 @@
 // After EVERY operation: the shadow memory's checks on whatever the operation touched (see
 // core/kv/checked_allocator.h: plan order, read-back through the views, no slot owned twice), held,
 // live and logical of both tiers against the shadow, the allocator's cheap invariants.
-// After every 1000th and at the end: every sequence read back whole, and the allocator's full
+// After every 200th and at the end: every sequence read back whole, and the allocator's full
 // check, which rebuilds its state from its tables. At the end everything is released: the pools
 // must be empty to the last slot. The pool and the block size change with every tenth of the
 // operations.

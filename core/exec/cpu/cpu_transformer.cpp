@@ -182,7 +182,7 @@ void CpuTransformer::attention(const ForwardRows& rows, const Map& map, const ke
       kernels::PrefillAttentionArgs<Map>{.pool = pool,
                                          .layer = layer,
                                          .map = map,
-                                         .sequences = static_cast<int>(rows.prefill_map.size()),
+                                         .sequences = rows.prompts(),
                                          .heads = shape_.heads,
                                          .q = q,
                                          .q_stride = stride,
@@ -194,12 +194,12 @@ void CpuTransformer::attention(const ForwardRows& rows, const Map& map, const ke
                                          .scale = scale,
                                          .dtype = DType::f32},
       threads);
-  const std::int64_t prompts = rows.prefill_begin.back();
+  const std::int64_t prompts = rows.prompt_rows();
   kernels::cpu::decode_attention(
       kernels::DecodeAttentionArgs<Map>{.pool = pool,
                                         .layer = layer,
                                         .map = map,
-                                        .rows = static_cast<int>(rows.decode_map.size()),
+                                        .rows = rows.decodes(),
                                         .heads = shape_.heads,
                                         .q = q + prompts * stride,
                                         .q_stride = stride,

@@ -1,7 +1,6 @@
 #include "core/exec/cuda/device_rows.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/check.h"
 #include "kernels/cuda/cuda_check.h"

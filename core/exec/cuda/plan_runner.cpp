@@ -19,9 +19,6 @@ constexpr double kHoldUpSeconds = 2e-3;
 bool is_swap(MemOpKind kind) {
   return kind == MemOpKind::swap_out || kind == MemOpKind::swap_in;
 }
-bool is_free(MemOpKind kind) {
-  return kind == MemOpKind::free_device || kind == MemOpKind::free_host;
-}
 
 }  // namespace
 

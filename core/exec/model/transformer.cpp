@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <array>
-
 #include "core/check.h"
 
 namespace kvstow {
@@ -102,7 +100,7 @@ std::vector<std::int64_t> shape_of(const Transformer& m, Weight weight) {
       return {m.vocab, m.hidden};
     case Weight::position_embedding:
       if (!m.learned_positions) return {};
-      return {m.max_positions + 2, m.hidden};
+      return {m.max_positions + kPositionOffset, m.hidden};
     case Weight::lm_head:
       if (m.tied_embeddings) return {};
       return {m.vocab, m.hidden};
