@@ -1,7 +1,6 @@
-// Buddy placement as the PagedAttention paper's artifact gives it to Orca (PAPER section 6.1
-// assumes it; Orca is closed source): the pool is carved greedily into power-of-two chunks, the
-// largest one model length; the smallest fitting chunk is split; a freed chunk merges with its
-// buddy.
+// Buddy placement as the PagedAttention paper's artifact gives it to Orca (section 6.1 assumes it;
+// Orca is closed source): the pool is carved greedily into power-of-two chunks, the largest one
+// model length; the smallest fitting chunk is split; a freed chunk merges with its buddy.
 //
 //   983 blocks, largest chunk 128:  7 x 128 | 64 | 16 | 4 | 2 | 1
 //

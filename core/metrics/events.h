@@ -7,7 +7,7 @@
 namespace kvstow {
 
 // Every physical slot of a tier is in exactly one class after every step; the classes add up to the
-// tier (DESIGN: the waste ledger closes).
+// tier, or the engine ends the run: the waste ledger closes.
 struct LedgerRow {
   Tokens live{0};        // holds a token that some sequence maps; once however many share it
   Tokens reserved{0};    // held and empty; some holder's true length will fill it

@@ -1,5 +1,4 @@
-// A step of decoding as the tests of every decode body set it up: a pool that is NaN wherever no
-// token lies, and one map of each kind into it.
+// A step of decoding as the tests of every decode body set it up.
 #pragma once
 
 #include <algorithm>
@@ -72,7 +71,8 @@ struct DecodeCase {
             .dtype = shape.dtype};
   }
 
-  // Runs rows [first, first + rows) on a grid of `blocks`, twice in a chain, and returns the bits.
+  // Runs rows [first, first + rows) on a grid of `blocks` three times in a chain, the second launch
+  // a dependent one, and returns the bits of the last.
   template <class Map>
   std::vector<std::uint16_t> run(const Map& map, int first, int rows, int blocks,
                                  const std::int32_t* stable = nullptr,

@@ -33,9 +33,12 @@ TEST(SchedulerRules, ASwapInLeavesTheWatermarkFree) {
               ElementsAre("A0+12 B0+12 C0+12", "A12 B12 C12", "A13 B13 out4 out4 out4 out1",
                           "A14 B14", "A15 B15", "B16 C13 in4 in4 in4 in1", "B17 C14", "B18"));
   laboratory.iteration.keep_free = Tokens(12);
-  EXPECT_THAT(laboratory.play(trace).lines,
+  const Played played = laboratory.play(trace);
+  EXPECT_THAT(played.lines,
               ElementsAre("A0+12 B0+12 C0+12", "A12 B12 C12", "A13 B13 out4 out4 out4 out1",
                           "A14 B14", "A15 B15", "B16", "B17", "B18", "C13 in4 in4 in4 in1", "C14"));
+  EXPECT_EQ(played.sink.steps[3].swapped_groups, 1);
+  EXPECT_EQ(played.sink.steps[3].waiting_groups, 0);
 }
 
 // C's prefix would fit into what A and B leave, but not beside the watermark.

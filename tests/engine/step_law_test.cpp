@@ -35,7 +35,7 @@ Step decode_step(std::int64_t sequences, std::int64_t context) {
   return step;
 }
 
-// PAPER, section 7 of the specification: the max form for OPT-13B on one A100-40GB.
+// The constants that bench/devices/a100-40gb.yaml derives its shares from.
 TEST(StepLaw, MaxFormOfOpt13b) {
   const StepLaw law = law_of("a100-40gb", "max", "opt-13b");
   EXPECT_NEAR(law.fixed, 8.6e-3, 1e-5);

@@ -149,6 +149,41 @@ TEST_F(Paged, TheFreeListIsLastInFirstOut) {
   EXPECT_THAT(table(allocator, 2), ElementsAre(0, 1));
 }
 
+// A beam's own blocks are freed in the order of its table: again one operation.
+TEST_F(Paged, NeighboursFreedUpwardsAreOneOperation) {
+  CheckedAllocator allocator = make(pool(8, 4));
+  const auto beams = ids(0, 2);
+  ASSERT_EQ(allocator
+                .admit({.group = beams,
+                        .prompt = Tokens(4),
+                        .expected_total = Tokens(12),
+                        .share_prompt = true},
+                       plan_)
+                .status,
+            AllocStatus::ok);
+  ASSERT_EQ(allocator.grow(beams, Tokens(12), plan_), AllocStatus::ok);
+  EXPECT_THAT(table(allocator, 1), ElementsAre(0, 3, 4));
+  ASSERT_EQ(allocator.reorder(std::vector<Fork>{{SeqId(0), SeqId(1)}}, plan_), AllocStatus::ok);
+  ASSERT_EQ(plan_.ops().size(), 1u);
+  EXPECT_EQ(plan_.ops()[0].src, Slot(3 * 4));
+  EXPECT_EQ(plan_.ops()[0].length, Tokens(2 * 4));
+}
+
+TEST_F(Paged, MetadataIsThePoolsListsAndTheTables) {
+  CheckedAllocator allocator = make(pool(8, 4));
+  const auto pair = ids(0, 2);
+  EXPECT_EQ(allocator.stats(Tier::device).metadata, Bytes(8 * (4 + 4)));
+  ASSERT_EQ(allocator
+                .admit({.group = pair,
+                        .prompt = Tokens(7),
+                        .expected_total = Tokens(8),
+                        .share_prompt = true},
+                       plan_)
+                .status,
+            AllocStatus::ok);
+  EXPECT_EQ(allocator.stats(Tier::device).metadata, Bytes(8 * (4 + 4) + 2 * 2 * 4));
+}
+
 // The artifact's admission rule: free - needed >= watermark.
 TEST_F(Paged, AdmitsDownToTheWatermark) {
   CheckedAllocator allocator = make(pool(10, 16));
@@ -245,6 +280,22 @@ TEST_F(Paged, APrefixLendsItsBlocks) {
   EXPECT_EQ(plan_.ops()[0].length, Tokens(2));
   EXPECT_EQ(allocator.stats(Tier::device).live, Tokens(10 + 13 - 8));
   EXPECT_EQ(allocator.stats(Tier::device).logical, Tokens(10 + 13 + 13));
+}
+
+TEST_F(Paged, APrefixLongerThanItsLenderIsABug) {
+  CheckedAllocator allocator = make(pool(16, 4));
+  const auto lender = ids(0, 1), borrower = ids(1, 1);
+  ASSERT_EQ(
+      allocator.admit({.group = lender, .prompt = Tokens(10), .expected_total = Tokens(10)}, plan_)
+          .status,
+      AllocStatus::ok);
+  EXPECT_THROW(allocator.admit({.group = borrower,
+                                .prompt = Tokens(13),
+                                .expected_total = Tokens(14),
+                                .prefix = SeqId(0),
+                                .prefix_tokens = Tokens(11)},
+                               plan_),
+               InvariantError);
 }
 
 TEST_F(Paged, APrefixOnTheHostLendsNothing) {
