@@ -6,7 +6,6 @@
 #include "core/check.h"
 
 namespace kvstow {
-
 namespace {
 
 int floor_log2(std::int64_t n) {

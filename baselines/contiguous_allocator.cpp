@@ -5,7 +5,6 @@
 #include "core/kv/block_size.h"
 
 namespace kvstow {
-
 namespace {
 
 std::unique_ptr<KvAllocator> make(std::string_view name, Fit fit, const PoolConfig& config) {

@@ -6,7 +6,6 @@
 #include "core/check.h"
 
 namespace kvstow {
-
 namespace {
 
 template <class Index>

@@ -48,10 +48,7 @@ void run_cell(benchmark::State& state, const ModelShape& model,
       });
       empty_us = lab.empty_launch_us();
     }
-    report(state, time);
-    state.counters["bytes"] = static_cast<double>(c.bytes);
-    state.counters["read_us"] = read.time.median_us;
-    state.counters["over_read"] = time.median_us / read.time.median_us;
+    report_over_read(state, time, read.time, c.bytes);
     state.counters["empty_us"] = empty_us;
     state.counters["read_empty_us"] = read.empty_us;
   }

@@ -80,4 +80,12 @@ void report(benchmark::State& state, const ChainTime& time) {
   state.counters["launches"] = time.launches;
 }
 
+void report_over_read(benchmark::State& state, const ChainTime& time, const ChainTime& read,
+                      std::size_t bytes) {
+  report(state, time);
+  state.counters["bytes"] = static_cast<double>(bytes);
+  state.counters["read_us"] = read.median_us;
+  state.counters["over_read"] = time.median_us / read.median_us;
+}
+
 }  // namespace kvstow::bench

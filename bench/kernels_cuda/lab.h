@@ -12,7 +12,6 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "bench/kernels_cuda/chain.h"
 #include "tests/cuda/device_case.h"
@@ -73,6 +72,9 @@ void add_row(const std::string& name, const std::function<void(benchmark::State&
 
 // Puts a measurement into a benchmark's row: manual time, and the rest as counters.
 void report(benchmark::State& state, const ChainTime& time);
+// Likewise, beside a plain read of the same bytes.
+void report_over_read(benchmark::State& state, const ChainTime& time, const ChainTime& read,
+                      std::size_t bytes);
 
 void register_floor_benchmarks();
 void register_decode_benchmarks();

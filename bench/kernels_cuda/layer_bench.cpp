@@ -1,6 +1,5 @@
 // The small kernels of a layer at decode batches: their time beside a plain copy or read of the
 // bytes they must move. Inputs are warm, as their producers leave them, so the ruler is too.
-#include <cmath>
 #include <string>
 
 #include "bench/kernels_cuda/lab.h"
@@ -160,11 +159,8 @@ void register_model(const Model& m, int rows) {
                                token.get(), logprob.get()},
                               s, cuda::Dependent::yes);
         });
-        const ChainTime read = Lab::get().plain_read(row_bytes(m.vocab)).time;
-        report(state, time);
-        state.counters["bytes"] = static_cast<double>(row_bytes(m.vocab));
-        state.counters["read_us"] = read.median_us;
-        state.counters["over_read"] = time.median_us / read.median_us;
+        const std::size_t bytes = row_bytes(m.vocab);
+        report_over_read(state, time, Lab::get().plain_read(bytes).time, bytes);
       }
     });
   }
@@ -190,11 +186,7 @@ void register_beams(const char* model, int vocab, int rows, int width) {
                               s, cuda::Dependent::yes);
       });
       const std::size_t bytes = logits.size() * sizeof(float);
-      const ChainTime read = Lab::get().plain_read(bytes).time;
-      report(state, time);
-      state.counters["bytes"] = static_cast<double>(bytes);
-      state.counters["read_us"] = read.median_us;
-      state.counters["over_read"] = time.median_us / read.median_us;
+      report_over_read(state, time, Lab::get().plain_read(bytes).time, bytes);
     }
   };
   add_row(name, body);

@@ -53,10 +53,7 @@ void run(benchmark::State& state, Body body, int batch, int context, int block_t
       c.launch(c.table_map, layer, body == Body::ours ? cuda::Dependent::yes : cuda::Dependent::no,
                s);
     });
-    report(state, time);
-    state.counters["bytes"] = static_cast<double>(c.bytes);
-    state.counters["read_us"] = read.median_us;
-    state.counters["over_read"] = time.median_us / read.median_us;
+    report_over_read(state, time, read, c.bytes);
   }
 }
 

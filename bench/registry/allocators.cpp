@@ -10,7 +10,6 @@
 #include "core/text.h"
 
 namespace kvstow {
-
 namespace {
 
 std::unique_ptr<KvAllocator> make_paged_allocator(const PoolConfig& config) {

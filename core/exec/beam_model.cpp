@@ -3,7 +3,6 @@
 #include "core/rng.h"
 
 namespace kvstow {
-
 namespace {
 
 class DeathAndRefork final : public BeamModel {

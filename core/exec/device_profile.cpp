@@ -5,7 +5,6 @@
 #include "core/check.h"
 
 namespace kvstow {
-
 namespace {
 
 double kv_time_factor(const std::map<std::int64_t, double>& by_block, std::int64_t block) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 namespace kvstow {
-
 namespace {
 
 double as_double(Tokens tokens) {

@@ -4,7 +4,6 @@
 #include <cstdlib>
 
 namespace kvstow {
-
 namespace {
 
 constexpr std::array<Tier, 2> kTiers = {Tier::device, Tier::host};

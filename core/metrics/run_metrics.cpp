@@ -3,7 +3,6 @@
 #include <algorithm>
 
 namespace kvstow {
-
 namespace {
 
 // Linear interpolation between order statistics, as numpy does. REQUIRES: not empty.

@@ -13,8 +13,7 @@
 
 namespace kvstow::kernels::cuda {
 
-// --- New tokens
-// -----------------------------------------------------------------------------------
+// --- New tokens ---
 
 // head_dim a multiple of 16, at most 256; strides multiples of 8 elements.
 void write_kv(const WriteKvArgs&, cudaStream_t stream, Dependent dependent = Dependent::no);
@@ -37,8 +36,7 @@ struct RotateWriteArgs {
 void rotate_and_write(const RotateWriteArgs&, cudaStream_t stream,
                       Dependent dependent = Dependent::no);
 
-// --- Memory plans
-// ---------------------------------------------------------------------------------
+// --- Memory plans ---
 
 // The host tier in pinned memory, a slot's K and V of all layers side by side, so that any extent
 // of slots is one run and one DMA:

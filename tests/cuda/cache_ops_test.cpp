@@ -49,8 +49,7 @@ Bits random_bits(std::size_t count, RandomStream& random) {
   return bits;
 }
 
-// --- Writing
-// --------------------------------------------------------------------------------------
+// --- Writing ---
 
 struct WriteCase {
   int heads;
@@ -158,8 +157,7 @@ TEST_F(CacheOnGpu, WritesAndRotatesLikeTheReference) {
   }
 }
 
-// --- Memory plans
-// ---------------------------------------------------------------------------------
+// --- Memory plans ---
 
 // The plan in order, on a device pool as it lies and a host pool that is slot-major.
 void run_in_order(const MemPlan& plan, const KvLayout& device_layout, Bits& device, Bits& host) {

@@ -9,7 +9,6 @@
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
-
 namespace {
 
 // Steps with prompts; longer ones use what cuBLASLt prefers.

@@ -6,7 +6,6 @@
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
-
 namespace {
 
 constexpr std::size_t kAlignment = 256;

@@ -4,7 +4,6 @@
 #include "kernels/cuda/cuda_check.h"
 
 namespace kvstow {
-
 namespace {
 
 // Where halves begin to be faster, by the table in README.md: from so many rows on, where a layer's
