@@ -169,7 +169,9 @@ SwapCost expected_swap(const ResolvedPoint& point, KvAllocator& allocator, const
 // One sequence of the workload's first prompt: out to the host, back in, and computed anew.
 void swap(const ResolvedPoint& point, RunResult& result) {
   const auto workload = make_workload(point.workload, point.seed);
-  const Request request = workload->next().value();
+  const std::optional<Request> first = workload->next();
+  if (!first) throw InputError("kind swap: the workload has no request to preempt");
+  const Request& request = *first;
   const auto allocator = make_allocator(point.system.allocator, pool_config(point));
   const std::vector<SeqId> group = {SeqId(0)};
   MemPlan admitted;

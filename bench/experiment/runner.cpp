@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "bench/experiment/point_json.h"
@@ -83,7 +84,8 @@ class Runner {
       for (const SearchRate& rate : rates) {
         for (int i = 0; i < experiment.repeats; ++i) {
           const std::uint64_t seed = experiment.seed + static_cast<std::uint64_t>(i);
-          round.push_back({&state, rate, point_of(*state.curve, rate, seed), ""});
+          const ResolvedPoint point = point_of(*state.curve, rate, seed);
+          round.push_back({&state, rate, point, point_key(point)});
         }
       }
     }
@@ -92,8 +94,9 @@ class Runner {
 
   // Longest first, so that no thread is left alone with a long point at the end.
   void run_round(std::vector<Task>& round) {
-    std::vector<Task*> order;
-    for (Task& task : round) order.push_back(&task);
+    std::set<std::string> keys;
+    std::vector<Task*> order, again;  // again: what a file lists twice
+    for (Task& task : round) (keys.insert(task.key).second ? order : again).push_back(&task);
     std::stable_sort(order.begin(), order.end(), [](const Task* a, const Task* b) {
       const auto requests = [](const Task* t) {
         return t->point.workload.rate_per_s * t->point.workload.duration_s;
@@ -120,15 +123,19 @@ class Runner {
     work();
     for (std::thread& thread : pool) thread.join();
     if (failure) std::rethrow_exception(failure);
+    for (Task* task : again) run_task(*task);
   }
 
   void run_task(Task& task) {
-    task.key = point_key(task.point);
     std::optional<nlohmann::json> row = store_.load(task.key);
     const bool reused = row.has_value();
     RunResult result;
     if (!reused) {
-      result = run_point(task.point);
+      try {
+        result = run_point(task.point);
+      } catch (const InputError& error) {  // lengths are drawn only now
+        throw InputError(fmt::format("{}: {}", task.state->experiment->file, error.what()));
+      }
       row = row_json(task.point, task.key, result);
       if (task.point.records) store_.save_records(task.key, result.records);
       store_.save(task.key, *row, serve_json(task.point, result));
@@ -157,7 +164,7 @@ class Runner {
         const Task& task = round[i + j];
         sum += task.latency;
         const std::string& experiment = task.state->experiment->name;
-        keys_[experiment].push_back(task.key);
+        if (listed_.insert(task.key).second) keys_[experiment].push_back(task.key);
         if (!task.attribution.empty()) {
           report_.notes.push_back(fmt::format("{}, {}, seed {}: {}", task.point.model.name,
                                               task.point.system.name, task.point.seed,
@@ -179,7 +186,8 @@ class Runner {
   const Store& store_;
   const RunOptions& options_;
   std::vector<CurveState> states_;
-  std::map<std::string, std::vector<std::string>> keys_;  // by experiment, in order
+  std::map<std::string, std::vector<std::string>> keys_;  // by experiment, in order, each once
+  std::set<std::string> listed_;                          // the same keys
   std::map<std::string, double> dropped_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 

@@ -202,6 +202,18 @@ class BadInputTest(CommandTest):
         ):
             self.expect(OF_FILE, message, trace)
 
+    def test_what_only_the_drawn_requests_show(self):
+        for experiment, message in (
+            (with_line("kind: swap").replace("[1, 2]", "1e-9"), "kind swap: the workload has no request to preempt"),
+            (with_line("prefix_tokens: 2000").replace("alpaca}", "alpaca, scenario: shared-prefix}"),
+             "workload.lengths: request 0: prompt 22 + output 136 = 158 tokens exceed the limit of 48 "
+             "(over_limit: drop or clip admits such traces)"),
+        ):
+            self.write("x.yaml", experiment)
+            code, _, err = self.kvstow("run", "x.yaml", "--out", "out")
+            self.assertEqual((code, err), (2, f"x.yaml: {message}\n"))
+            self.assertFalse(os.path.exists(self.path("out")))
+
     def test_command_line(self):
         for arguments, message in (
             (["runn", "x"], "kvstow: unknown command 'runn' (nearest: run)"),

@@ -97,6 +97,12 @@ sweep: {system: [vllm, orca-max], executor: [cpu]}
         self.run_experiment(GOOD, "a")
         self.assertEqual(self.rows("piped"), self.rows("a"))
 
+    def test_what_is_listed_twice_is_run_once(self):
+        text = GOOD.replace("[vllm, orca-max]", "[" + ", ".join(["vllm"] * 8) + "]") + "records: true\n"
+        self.assertEqual(self.run_experiment(text, "a", "--jobs", "4"), (16, 14))
+        self.assertEqual(len(self.rows("a")), 2)
+        self.assertEqual(pathlib.Path(self.path("a/runs.csv")).read_text().count("\n"), 1 + 2)
+
     def test_finished_points_are_not_run_again(self):
         self.run_experiment(MANY, "a")
         before = self.files("a", "rows")
