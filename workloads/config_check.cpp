@@ -77,6 +77,8 @@ void check_file(const WorkloadConfig& c) {
   require(!c.file.empty(), "file: needed with lengths file and with arrivals trace");
   require(c.file_rows >= 0, "file_rows: must be a number from 0, is {}", c.file_rows);
   require_positive(c.chars_per_token, "chars_per_token");
+  require(c.chars_per_token >= 0.001, "chars_per_token: must be at least 0.001, is {}",
+          c.chars_per_token);
   require(!(c.shuffle && c.arrivals == ArrivalLaw::trace),
           "shuffle: cannot be used with arrivals trace, whose order is time");
 }

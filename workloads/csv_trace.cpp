@@ -232,8 +232,6 @@ class CsvTrace final : public TraceReader {
     fail(fmt::format("{} '{}' {}", names_[role], values_[role].substr(0, kShown), what));
   }
 
-  static constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
-
   std::string path_;
   TraceNeeds needs_;
   std::ifstream file_;

@@ -68,6 +68,8 @@ class JsonlTrace final : public TraceReader {
   [[nodiscard]] Tokens tokens(const json& object, const char* key) const {
     const json& value = member(object, key);
     if (!value.is_number_integer()) fail(fmt::format("{} is not a whole number of tokens", key));
+    if (value.get<double>() > kMostTokens)
+      fail(fmt::format("{} {} is too large", key, value.dump()));
     const auto count = value.get<std::int64_t>();
     if (count < 1) fail(fmt::format("{} {} is less than one token", key, count));
     return Tokens(count);

@@ -8,6 +8,9 @@
 
 namespace kvstow {
 
+// Of a prompt or an output in a file: what is more is a mistake, and sums of a few stay in range.
+inline constexpr std::int64_t kMostTokens = std::int64_t{1} << 31;
+
 struct TraceRow {
   Seconds arrival = 0;  // only where the row comes from a file that has times
   Tokens prompt{0};

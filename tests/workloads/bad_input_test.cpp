@@ -188,6 +188,9 @@ TEST(BadInput, FilesNameTheirLine) {
        ":1: timestamp is not a time"},
       {".jsonl", "{\"timestamp\": 0, \"input_length\": 1.5, \"output_length\": 1}\n",
        ":1: input_length is not a whole number"},
+      {".jsonl",
+       "{\"timestamp\": 0, \"input_length\": 18446744073709551615, \"output_length\": 1}\n",
+       ":1: input_length 18446744073709551615 is too large"},
       {".jsonl", "{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 0}\n",
        ":1: output_length 0 is less than one token"},
       {".jsonl",
@@ -218,6 +221,7 @@ TEST(BadInput, ShareGptJson) {
       {".json", "[]", ": no conversation has a human turn and a reply"},
       {".json", "{\"conversations\": []}", ": is not a list of conversations"},
       {".json", "3", ": is not a list of conversations"},
+      {".json", "[1e999]", ": not valid JSON after 0 conversations"},
       {".json", "[{\"conversations\":\n[{\"from\": \"human\", \"val",
        ":2: not valid JSON after 1 conversations (is it cut short?)"},
       {".json", "[{\"conversations\": [{\"from\": \"human\", \"value\": 4}]}]",
@@ -231,6 +235,8 @@ TEST(BadInput, ShareGptJson) {
     config.file_format = FileFormat::sharegpt_json;
     config.chars_per_token = 0;
     EXPECT_THAT(complaint(config), StartsWith("workload.chars_per_token: must be a positive"));
+    config.chars_per_token = 1e-300;
+    EXPECT_THAT(complaint(config), StartsWith("workload.chars_per_token: must be at least 0.001"));
   }
 }
 
