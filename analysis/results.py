@@ -110,6 +110,8 @@ def load(directory):
         raise ResultsError(f"{rows_dir}: no rows (*.json)")
     manifest_path = os.path.join(directory, "manifest.json")
     manifest = _read_json(manifest_path) if os.path.exists(manifest_path) else {}
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("experiments", {}), dict):
+        raise ResultsError(f"{manifest_path}: not of `kvstow run`")
     return Results(directory, runs, manifest)
 
 
@@ -119,9 +121,12 @@ def _run_from(path):
         raise ResultsError(f"{path}: a row must be a JSON object")
     if raw.get("schema") != 1:
         raise ResultsError(f"{path}: schema is {raw.get('schema')!r}, this reader knows 1")
-    for part in ("point", "metrics"):
+    for part in ("point", "metrics", "trace", "build"):
         if not isinstance(raw.get(part), dict):
             raise ResultsError(f"{path}: no object '{part}'")
+    for name, value in raw["point"].items():
+        if isinstance(value, (dict, list)):
+            raise ResultsError(f"{path}: point.{name} is neither a text nor a number")
     return Run(path, raw)
 
 

@@ -30,6 +30,7 @@ def write(path, content):
 
 def exit_with(name, main):
     """Exits with main's code; with 2 and one line where a file, or what it prints, cannot be written."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of the user's, in any locale
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()

@@ -111,6 +111,7 @@ class Rules(unittest.TestCase):
 
 class Loading(unittest.TestCase):
     def test_bad_directories_say_what_is_wrong(self):
+        row = {"schema": 1, "point": {}, "metrics": {}, "trace": {}, "build": {}}
         with tempfile.TemporaryDirectory() as directory:
             for prepare, words in (
                 (lambda: None, "no rows/ in it"),
@@ -125,6 +126,16 @@ class Loading(unittest.TestCase):
                         directory, "a.json", json.dumps({"schema": 1, "point": {}})
                     ),
                     "no object 'metrics'",
+                ),
+                (lambda: self._write(directory, "a.json", json.dumps({**row, "build": 5})), "no object 'build'"),
+                (
+                    lambda: self._write(directory, "a.json", json.dumps({**row, "point": {"width": [1]}})),
+                    "a.json: point.width is neither a text nor a number",
+                ),
+                (
+                    lambda: (self._write(directory, "a.json", json.dumps(row)),
+                             self._write(directory, "../manifest.json", "[]")),
+                    "manifest.json: not of `kvstow run`",
                 ),
             ):
                 prepare()
