@@ -1,4 +1,5 @@
 // Units are types. A slot is not a token count, a byte is not a block, and the compiler says so.
+// They print as their number, into whatever has <<: a failed test shows what it compared.
 #pragma once
 
 #include <compare>
@@ -32,6 +33,10 @@ class Amount {
   constexpr Amount& operator+=(Amount b) { return value_ += b.value_, *this; }
   constexpr Amount& operator-=(Amount b) { return value_ -= b.value_, *this; }
   constexpr Amount& operator++() { return ++value_, *this; }
+  template <class Stream>
+  friend Stream& operator<<(Stream& out, Amount a) {
+    return out << a.value_, out;
+  }
 
  private:
   Rep value_ = 0;
@@ -50,6 +55,10 @@ class Id {
   [[nodiscard]] constexpr bool valid() const { return index_ != kNone; }
 
   friend constexpr auto operator<=>(Id, Id) = default;
+  template <class Stream>
+  friend Stream& operator<<(Stream& out, Id id) {
+    return id.valid() ? (out << id.index(), out) : (out << "none", out);
+  }
 
  private:
   static constexpr Rep kNone = std::numeric_limits<Rep>::max();
@@ -75,6 +84,10 @@ class Slot {
   friend constexpr auto operator<=>(Slot, Slot) = default;
   friend constexpr Slot operator+(Slot s, Tokens n) { return Slot(s.index_ + n.count()); }
   friend constexpr Tokens operator-(Slot a, Slot b) { return Tokens(a.index_ - b.index_); }
+  template <class Stream>
+  friend Stream& operator<<(Stream& out, Slot s) {
+    return out << s.index_, out;
+  }
 
  private:
   std::int64_t index_ = 0;

@@ -3,16 +3,15 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/kv/checked_messages.h"
+
 namespace kvstow {
+
+using namespace checked;
+
 namespace {
 
 constexpr std::array<Tier, 2> kTiers = {Tier::device, Tier::host};
-
-bool same(const KvStats& a, const KvStats& b) {
-  return a.capacity == b.capacity && a.held == b.held && a.live == b.live &&
-         a.logical == b.logical && a.cached == b.cached && a.in_transit == b.in_transit &&
-         a.metadata == b.metadata;
-}
 
 Tokens length_of(const std::vector<Content>& tokens) {
   return Tokens(static_cast<std::int64_t>(tokens.size()));
@@ -25,62 +24,141 @@ CheckedAllocator::Sequence& CheckedAllocator::at(SeqId id) {
   return sequences_[id.index()];
 }
 
-CheckedAllocator::Before CheckedAllocator::before(const MemPlan& plan) const {
+std::string CheckedAllocator::place(SeqId id, std::size_t position, Slot slot) const {
+  return say("sequence ", id, " position ", position, ", ", name_of(sequences_[id.index()].tier),
+             " slot ", slot);
+}
+
+// A token is named by a sequence that has it; a search, for messages alone.
+std::string CheckedAllocator::token(Content content) const {
+  if (content == 0) return "nothing";
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    const std::vector<Content>& tokens = sequences_[i].tokens;
+    const auto found = std::find(tokens.begin(), tokens.end(), content);
+    if (found != tokens.end()) return say("token ", found - tokens.begin(), " of sequence ", i);
+  }
+  return "a token that no sequence has any more";
+}
+
+std::string CheckedAllocator::reader(Tier tier, Slot slot) const {
+  for (std::size_t i = 0; i < sequences_.size(); ++i) {
+    const Sequence& s = sequences_[i];
+    const auto found = std::find(s.slots.begin(), s.slots.end(), slot);
+    if (s.tier == tier && found != s.slots.end()) {
+      return say("sequence ", i, " reads it as position ", found - s.slots.begin());
+    }
+  }
+  return "nobody reads it";
+}
+
+void CheckedAllocator::fail_in(const std::string& call, const InvariantError& error) const {
+  throw InvariantError(say(error.what(), "\n  in call ", calls_, ", ", call));
+}
+
+CheckedAllocator::Before CheckedAllocator::before(const MemPlan& plan) {
+  ++calls_;
   return {plan.ops().size(), {stats(Tier::device), stats(Tier::host)}};
 }
 
 void CheckedAllocator::check_unchanged(const Before& before, const MemPlan& plan) const {
-  KVSTOW_CHECK(plan.ops().size() == before.ops, "a failed call changed the plan");
+  KVSTOW_CHECK(plan.ops().size() == before.ops,
+               "a failed call changed the plan: it left " + text_of(plan, before.ops));
   for (const Tier tier : kTiers) {
-    KVSTOW_CHECK(same(stats(tier), before.stats[static_cast<std::size_t>(tier)]),
-                 "a failed call changed the statistics");
+    const KvStats& old = before.stats[static_cast<std::size_t>(tier)];
+    const std::string changed = difference(old, stats(tier));
+    KVSTOW_CHECK(changed.empty(),
+                 say("a failed call changed the statistics: ", name_of(tier), " ", changed));
   }
 }
 
 void CheckedAllocator::check_stats() const {
   for (const Tier tier : kTiers) {
     const KvStats stats = this->stats(tier);
-    KVSTOW_CHECK(stats.logical == logical_[static_cast<std::size_t>(tier)],
-                 "logical is the sum of the sequences' lengths");
-    KVSTOW_CHECK(stats.live == shadow(tier).live(), "live is the number of distinct filled slots");
-    KVSTOW_CHECK(stats.held == shadow(tier).held(), "held is the number of slots behind the views");
-    KVSTOW_CHECK(stats.free() >= Tokens(0), "the classes of a tier exceed its capacity");
+    const Tokens logical = logical_[static_cast<std::size_t>(tier)];
+    const Tokens live = shadow(tier).live();
+    const Tokens held = shadow(tier).held();
+    KVSTOW_CHECK(stats.logical == logical,
+                 say("logical is the sum of the sequences' lengths: ", name_of(tier), " stats say ",
+                     stats.logical, ", the lengths add up to ", logical));
+    KVSTOW_CHECK(stats.live == live,
+                 say("live is the number of distinct filled slots: ", name_of(tier), " stats say ",
+                     stats.live, ", the views have ", live));
+    KVSTOW_CHECK(stats.held == held,
+                 say("held is the number of slots that came behind a view and that no plan has "
+                     "freed since: ",
+                     name_of(tier), " stats say ", stats.held, ", views and plans ", held));
+    KVSTOW_CHECK(
+        stats.free() >= Tokens(0),
+        say("the classes of a tier exceed its capacity: ", name_of(tier), " by ", -stats.free()));
   }
   ForwardingAllocator::check_invariants(CheckLevel::cheap);
 }
 
 void CheckedAllocator::unmap(SeqId id) {
-  const Sequence& sequence = at(id);
+  Sequence& sequence = at(id);
   for (const Slot slot : sequence.slots) shadow(sequence.tier).unmap(slot);
+  sequence.slots.clear();
+}
+
+// The sequence's view, once it is seen to be one: every slot that it may show exists.
+KvView CheckedAllocator::checked_view(SeqId id) const {
+  const KvView view = this->view(id);
+  const Tokens length = length_of(sequences_[id.index()].tokens);
+  KVSTOW_CHECK(view.capacity >= length,
+               say("a view is shorter than its sequence: sequence ", id, " has ", length,
+                   " tokens, its view ", view.capacity, " slots"));
+  const Tokens shown = std::ssize(view.blocks) * view.block_tokens;
+  KVSTOW_CHECK(view.is_extent() || view.capacity <= shown,
+               say("a view's capacity exceeds its table: sequence ", id, ", ", view.capacity,
+                   " slots in ", view.blocks.size(), " blocks of ", view.block_tokens));
+  return view;
 }
 
 void CheckedAllocator::map(SeqId id) {
   Sequence& sequence = at(id);
-  const KvView view = this->view(id);
-  KVSTOW_CHECK(view.capacity >= length_of(sequence.tokens), "a view is shorter than its sequence");
-  sequence.slots.clear();
+  const KvView view = checked_view(id);
   for (std::size_t p = 0; p < sequence.tokens.size(); ++p) {
     const Slot slot = view.slot(Tokens(static_cast<std::int64_t>(p)));
-    shadow(sequence.tier).map(slot, sequence.tokens[p]);
+    check_content(id, p, slot);
+    shadow(sequence.tier).map(slot);
     sequence.slots.push_back(slot);
   }
 }
 
+void CheckedAllocator::check_content(SeqId id, std::size_t position, Slot slot) const {
+  const Sequence& sequence = sequences_[id.index()];
+  const Content found = shadow(sequence.tier).content(slot);
+  KVSTOW_CHECK(found == sequence.tokens[position],
+               say("a view does not read back what was written: ", place(id, position, slot),
+                   " holds ", token(found)));
+}
+
 void CheckedAllocator::hold(SeqId id) {
   Sequence& sequence = at(id);
-  const KvView view = this->view(id);
+  const KvView view = checked_view(id);
+  const Tokens pool = stats(sequence.tier).capacity;
   sequence.capacity = view.capacity;
-  for (Tokens p(0); p < view.capacity; ++p) shadow(sequence.tier).hold(view.slot(p));
+  for (Tokens p(0); p < view.capacity; ++p) {
+    const Slot slot = view.slot(p);
+    KVSTOW_CHECK(slot >= Slot(0) && slot < Slot(0) + pool,
+                 say("a view points outside the pool: ",
+                     place(id, static_cast<std::size_t>(p.count()), slot), " of ", pool));
+    shadow(sequence.tier).hold(slot);
+  }
 }
 
 void CheckedAllocator::write(SeqId id, std::size_t first) {
   Sequence& sequence = at(id);
-  const KvView view = this->view(id);
-  KVSTOW_CHECK(view.capacity >= length_of(sequence.tokens), "a view is shorter than its sequence");
+  const KvView view = checked_view(id);
   for (std::size_t p = first; p < sequence.tokens.size(); ++p) {
     const Slot slot = view.slot(Tokens(static_cast<std::int64_t>(p)));
-    shadow(sequence.tier).store(slot, sequence.tokens[p]);
-    shadow(sequence.tier).map(slot, sequence.tokens[p]);
+    ShadowTier& memory = shadow(sequence.tier);
+    KVSTOW_CHECK(memory.readers(slot) == 0 || memory.content(slot) == sequence.tokens[p],
+                 say("a slot is owned twice, a write destroys a token that some sequence still "
+                     "reads: ",
+                     place(id, p, slot), "; ", reader(sequence.tier, slot)));
+    memory.store(slot, sequence.tokens[p]);
+    memory.map(slot);
     sequence.slots.push_back(slot);
   }
 }
@@ -90,35 +168,49 @@ void CheckedAllocator::execute(const MemPlan& plan, std::size_t first_op) {
     const MemOp& op = plan.ops()[i];
     if (is_free(op.kind)) {
       const Tier tier = op.kind == MemOpKind::free_device ? Tier::device : Tier::host;
-      for (Tokens p(0); p < op.length; ++p) shadow(tier).free(op.src + p);
+      for (Slot slot = op.src; slot < op.src + op.length; slot = slot + Tokens(1)) {
+        KVSTOW_CHECK(shadow(tier).held(slot), say("a slot is freed that nobody holds: slot ", slot,
+                                                  " in ", text_of(plan, i)));
+        KVSTOW_CHECK(shadow(tier).readers(slot) == 0,
+                     say("a slot is freed that some sequence still reads: slot ", slot, " in ",
+                         text_of(plan, i), "; ", reader(tier, slot)));
+        shadow(tier).free(slot);
+      }
       continue;
     }
     KVSTOW_CHECK(op.kind != MemOpKind::copy ||
                      std::abs(op.src.index() - op.dst.index()) >= op.length.count(),
-                 "source and destination of a copy overlap");
+                 "source and destination of a copy overlap: " + text_of(plan, i));
     const Tier from = op.kind == MemOpKind::swap_in ? Tier::host : Tier::device;
     const Tier to = op.kind == MemOpKind::swap_out ? Tier::host : Tier::device;
     for (Tokens p(0); p < op.length; ++p) {
       const Content moved = shadow(from).content(op.src + p);
-      KVSTOW_CHECK(moved != 0, "an operation of the plan reads a dead slot");
-      KVSTOW_CHECK(shadow(to).readers(op.dst + p) == 0,
-                   "an operation of the plan writes where some sequence reads");
+      KVSTOW_CHECK(moved != 0, say("an operation of the plan reads a dead slot: ", name_of(from),
+                                   " slot ", op.src + p, " in ", text_of(plan, i),
+                                   freed_before(plan, first_op, i, from, op.src + p)));
+      KVSTOW_CHECK(
+          shadow(to).readers(op.dst + p) == 0,
+          say("an operation of the plan writes where some sequence reads: ", name_of(to), " slot ",
+              op.dst + p, " in ", text_of(plan, i), "; ", reader(to, op.dst + p)));
       shadow(to).store(op.dst + p, moved);
     }
   }
 }
 
-AllocResult CheckedAllocator::admit(const AdmitRequest& request, MemPlan& plan) {
+AllocResult CheckedAllocator::admit(const AdmitRequest& request, MemPlan& plan) try {
   const Before before = this->before(plan);
   const AllocResult result = ForwardingAllocator::admit(request, plan);
   KVSTOW_CHECK((result.status == AllocStatus::never) == !fits_empty_pool(request),
-               "never exactly where an empty pool does not fit");
+               say("never exactly where an empty pool does not fit: fits_empty_pool says ",
+                   fits_empty_pool(request) ? "yes" : "no", ", admit ", result.status));
   if (result.status != AllocStatus::ok) {
     check_unchanged(before, plan);
     return result;
   }
-  KVSTOW_CHECK(result.cached <= request.prefix_tokens, "more is cached than the prefix has");
-  KVSTOW_CHECK(stats(Tier::device).free() >= request.keep_free, "admit went below keep_free");
+  KVSTOW_CHECK(result.cached <= request.prefix_tokens,
+               say("more is cached than the prefix has: ", result.cached));
+  KVSTOW_CHECK(stats(Tier::device).free() >= request.keep_free,
+               say("admit went below keep_free: ", stats(Tier::device).free(), " slots are free"));
   execute(plan, before.ops);
 
   const auto prompt = static_cast<std::size_t>(request.prompt.count());
@@ -143,9 +235,18 @@ AllocResult CheckedAllocator::admit(const AdmitRequest& request, MemPlan& plan) 
   }
   check_stats();
   return result;
+} catch (const InvariantError& error) {
+  fail_in(say("admit of sequences ", list(request.group), ", prompt ", request.prompt,
+              ", expected ", request.expected_total, ", keep_free ", request.keep_free,
+              request.share_prompt ? ", prompt shared" : "",
+              request.prefix.valid()
+                  ? say(", ", request.prefix_tokens, " tokens of the prefix of ", request.prefix)
+                  : ""),
+          error);
 }
 
-AllocStatus CheckedAllocator::grow(std::span<const SeqId> group, Tokens new_length, MemPlan& plan) {
+AllocStatus CheckedAllocator::grow(std::span<const SeqId> group, Tokens new_length,
+                                   MemPlan& plan) try {
   const Before before = this->before(plan);
   const AllocStatus status = ForwardingAllocator::grow(group, new_length, plan);
   if (status != AllocStatus::ok) {
@@ -170,23 +271,18 @@ AllocStatus CheckedAllocator::grow(std::span<const SeqId> group, Tokens new_leng
     const std::size_t first = sequence.tokens.size();
     logical_[0] += new_length - length_of(sequence.tokens);
     while (length_of(sequence.tokens) < new_length) sequence.tokens.push_back(++last_);
-    for (std::size_t p = first; p < sequence.tokens.size(); ++p) {
-      const Slot slot = view(id).slot(Tokens(static_cast<std::int64_t>(p)));
-      KVSTOW_CHECK(shadow(Tier::device).readers(slot) == 0, "a slot is owned twice");
-    }
     write(id, first);
   }
   check_stats();
   return status;
+} catch (const InvariantError& error) {
+  fail_in(say("grow of sequences ", list(group), " to ", new_length, " tokens"), error);
 }
 
-AllocStatus CheckedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) {
+AllocStatus CheckedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan) try {
   const Before before = this->before(plan);
   const AllocStatus status = ForwardingAllocator::reorder(forks, plan);
-  if (status != AllocStatus::ok) {
-    check_unchanged(before, plan);
-    return status;
-  }
+  KVSTOW_CHECK(status == AllocStatus::ok, say("a beam step was refused: ", status));
   std::vector<SeqId> touched;
   for (const Fork& fork : forks) touched.insert(touched.end(), {fork.parent, fork.child});
   std::sort(touched.begin(), touched.end());
@@ -203,6 +299,8 @@ AllocStatus CheckedAllocator::reorder(std::span<const Fork> forks, MemPlan& plan
   }
   check_stats();
   return status;
+} catch (const InvariantError& error) {
+  fail_in(say("reorder ", list(forks)), error);
 }
 
 void CheckedAllocator::move(std::span<const SeqId> group, Tier to, const MemPlan& plan,
@@ -221,7 +319,7 @@ void CheckedAllocator::move(std::span<const SeqId> group, Tier to, const MemPlan
   check_stats();
 }
 
-AllocStatus CheckedAllocator::swap_out(std::span<const SeqId> group, MemPlan& plan) {
+AllocStatus CheckedAllocator::swap_out(std::span<const SeqId> group, MemPlan& plan) try {
   const Before before = this->before(plan);
   const AllocStatus status = ForwardingAllocator::swap_out(group, plan);
   if (status == AllocStatus::ok)
@@ -229,23 +327,29 @@ AllocStatus CheckedAllocator::swap_out(std::span<const SeqId> group, MemPlan& pl
   else
     check_unchanged(before, plan);
   return status;
+} catch (const InvariantError& error) {
+  fail_in(say("swap_out of sequences ", list(group)), error);
 }
 
 AllocStatus CheckedAllocator::swap_in(std::span<const SeqId> group, Tokens keep_free,
-                                      MemPlan& plan) {
+                                      MemPlan& plan) try {
   const Before before = this->before(plan);
   const AllocStatus status = ForwardingAllocator::swap_in(group, keep_free, plan);
   if (status == AllocStatus::ok) {
-    KVSTOW_CHECK(stats(Tier::device).free() >= keep_free, "swap_in went below keep_free");
+    KVSTOW_CHECK(
+        stats(Tier::device).free() >= keep_free,
+        say("swap_in went below keep_free: ", stats(Tier::device).free(), " slots are free"));
     move(group, Tier::device, plan, before.ops);
   } else {
     check_unchanged(before, plan);
   }
   return status;
+} catch (const InvariantError& error) {
+  fail_in(say("swap_in of sequences ", list(group), ", keep_free ", keep_free), error);
 }
 
-void CheckedAllocator::release(SeqId id, MemPlan& plan) {
-  const std::size_t first_op = plan.ops().size();
+void CheckedAllocator::release(SeqId id, MemPlan& plan) try {
+  const std::size_t first_op = before(plan).ops;
   ForwardingAllocator::release(id, plan);
   Sequence& sequence = at(id);
   KVSTOW_CHECK(!sequence.tokens.empty(), "an unknown sequence is released");
@@ -254,22 +358,27 @@ void CheckedAllocator::release(SeqId id, MemPlan& plan) {
   logical_[static_cast<std::size_t>(sequence.tier)] -= length_of(sequence.tokens);
   sequence = {};
   check_stats();
+} catch (const InvariantError& error) {
+  fail_in(say("release of sequence ", id), error);
 }
 
-void CheckedAllocator::check_invariants(CheckLevel level) const {
+void CheckedAllocator::check_invariants(CheckLevel level) const try {
   ForwardingAllocator::check_invariants(level);
   if (level == CheckLevel::cheap) return;
   for (std::size_t i = 0; i < sequences_.size(); ++i) {
     const Sequence& sequence = sequences_[i];
     if (sequence.tokens.empty()) continue;
-    const KvView view = this->view(SeqId(static_cast<SeqId::Rep>(i)));
+    const SeqId id(static_cast<SeqId::Rep>(i));
+    const KvView view = checked_view(id);
     for (std::size_t p = 0; p < sequence.tokens.size(); ++p) {
       const Slot slot = view.slot(Tokens(static_cast<std::int64_t>(p)));
-      KVSTOW_CHECK(slot == sequence.slots[p], "the map of an untouched sequence changed");
-      KVSTOW_CHECK(shadow(sequence.tier).content(slot) == sequence.tokens[p],
-                   "a view does not read back what was written");
+      KVSTOW_CHECK(slot == sequence.slots[p], say("the map of an untouched sequence changed: ",
+                                                  place(id, p, slot), ", was ", sequence.slots[p]));
+      check_content(id, p, slot);
     }
   }
+} catch (const InvariantError& error) {
+  fail_in("check_invariants after it", error);
 }
 
 }  // namespace kvstow

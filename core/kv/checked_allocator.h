@@ -4,17 +4,20 @@
 // After every call (O(slots that changed)):
 //  - copies do not overlap, read live tokens, and destroy none; freed slots were held and unread;
 //  - slots that a sequence newly maps hold its tokens, and were read by nobody else before;
+//  - views lie in the pool, and tables have as many blocks as they say;
 //  - held, live (distinct) and logical of both tiers equal the shadow's own counts;
 //  - a failed call left plan and statistics as they were; `never` means fits_empty_pool says no;
 //  - the inner allocator's cheap invariants.
 // check_invariants(full) reads every sequence back whole, and runs the inner allocator's full
-// check. A violation throws InvariantError.
+// check. A violation throws InvariantError, which names the call with its arguments, the sequence,
+// position and slot, and what is there instead.
 //
 // Tokens count as written when the call that made room for them returns, as they are once the step
 // that holds the plan has run.
 #pragma once
 
 #include <array>
+#include <string>
 #include <vector>
 
 #include "core/kv/forwarding_allocator.h"
@@ -51,9 +54,17 @@ class CheckedAllocator final : public ForwardingAllocator {
     return shadows_[static_cast<std::size_t>(tier)];
   }
   [[nodiscard]] Sequence& at(SeqId);
-  [[nodiscard]] Before before(const MemPlan&) const;
+  [[nodiscard]] Before before(const MemPlan&);
   void check_unchanged(const Before&, const MemPlan&) const;
   void check_stats() const;
+  void check_content(SeqId, std::size_t position, Slot) const;
+  [[nodiscard]] KvView checked_view(SeqId) const;
+
+  // Parts of messages.
+  [[nodiscard]] std::string place(SeqId, std::size_t position, Slot) const;
+  [[nodiscard]] std::string token(Content) const;
+  [[nodiscard]] std::string reader(Tier, Slot) const;
+  [[noreturn]] void fail_in(const std::string& call, const InvariantError&) const;
 
   void unmap(SeqId);
   void map(SeqId);                       // checks that every token is there
@@ -66,6 +77,7 @@ class CheckedAllocator final : public ForwardingAllocator {
   std::vector<Sequence> sequences_;    // [SeqId]
   std::array<Tokens, 2> logical_{};    // [tier] sum of lengths
   Content last_ = 0;
+  std::int64_t calls_ = 0;  // so that a message can say which one it was
 };
 
 }  // namespace kvstow

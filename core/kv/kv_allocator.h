@@ -30,6 +30,12 @@ enum class AllocStatus : std::uint8_t {
   never,       // an empty pool could not hold it: reject, do not wait
 };
 
+template <class Stream>
+Stream& operator<<(Stream& out, AllocStatus status) {
+  constexpr const char* kNames[] = {"ok", "no_memory", "fragmented", "never"};
+  return out << kNames[static_cast<std::size_t>(status)], out;
+}
+
 struct AllocResult {
   AllocStatus status;
   Tokens cached{0};  // leading prompt tokens whose K and V are there already; the caller skips them
@@ -75,8 +81,8 @@ class KvAllocator {
   virtual AllocStatus grow(std::span<const SeqId> group, Tokens new_length, MemPlan&) = 0;
 
   // One beam step: every child takes over its parent's tokens as of BEFORE the call; parents that
-  // are nobody's child survive unchanged. REQUIRES: all of one group, resident, of one length;
-  // a child appears once.
+  // are nobody's child survive unchanged. Always ok: it comes between two steps, where nobody can
+  // be preempted for it. REQUIRES: all of one group, resident, of one length; a child appears once.
   virtual AllocStatus reorder(std::span<const Fork>, MemPlan&) = 0;
 
   // Moves the group to the host tier, or back. Slots that members share move once and stay shared.

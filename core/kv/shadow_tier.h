@@ -21,20 +21,15 @@ class ShadowTier {
   [[nodiscard]] std::uint32_t readers(Slot slot) const {
     return has(slot) ? cell(slot).readers : 0;
   }
+  [[nodiscard]] bool held(Slot slot) const { return has(slot) && cell(slot).held; }
   [[nodiscard]] Tokens held() const { return held_; }  // slots behind some view
   [[nodiscard]] Tokens live() const { return live_; }  // slots that some sequence reads
 
-  void store(Slot slot, Content content) {
-    KVSTOW_CHECK(readers(slot) == 0 || cell(slot).content == content,
-                 "a write destroys a token that some sequence still reads");
-    reach(slot).content = content;
-  }
+  void store(Slot slot, Content content) { reach(slot).content = content; }
 
   // A sequence starts, or stops, to read `slot`.
-  void map(Slot slot, Content expected) {
-    Cell& mapped = reach(slot);
-    KVSTOW_CHECK(mapped.content == expected, "a view does not read back what was written");
-    if (mapped.readers++ == 0) ++live_;
+  void map(Slot slot) {
+    if (reach(slot).readers++ == 0) ++live_;
   }
   void unmap(Slot slot) {
     if (--reach(slot).readers == 0) live_ -= Tokens(1);
@@ -48,8 +43,6 @@ class ShadowTier {
   }
   void free(Slot slot) {
     Cell& freed = reach(slot);
-    KVSTOW_CHECK(freed.held, "a slot is freed that nobody holds");
-    KVSTOW_CHECK(freed.readers == 0, "a slot is freed that some sequence still reads");
     freed.held = false;
     freed.content = 0;
     held_ -= Tokens(1);
@@ -63,7 +56,7 @@ class ShadowTier {
   };
 
   [[nodiscard]] bool has(Slot slot) const {
-    return slot.index() < static_cast<std::int64_t>(cells_.size());
+    return slot >= Slot(0) && slot < Slot(static_cast<std::int64_t>(cells_.size()));
   }
   [[nodiscard]] const Cell& cell(Slot slot) const {
     return cells_[static_cast<std::size_t>(slot.index())];

@@ -20,6 +20,8 @@ enum class Fault {
   freed_twice,
   view_shifted,      // a view that is off by a slot
   slot_owned_twice,  // a second sequence is shown the first one's slots
+  outside_pool,      // a view of slots that the pool does not have
+  table_too_short,   // a view that claims more slots than its table has
   dirty_failure,     // a failed grow has already written to the plan
   miscounted,
 };
@@ -52,6 +54,10 @@ class Faulty final : public ForwardingAllocator {
     if (fault_ == Fault::view_shifted && grown_) {
       return {.blocks = {}, .first = view.slot(Tokens(0)) + Tokens(1), .capacity = view.capacity};
     }
+    if (fault_ == Fault::outside_pool && id == SeqId(2)) {
+      return {.blocks = {}, .first = Slot(60), .capacity = Tokens(8)};
+    }
+    if (fault_ == Fault::table_too_short) view.capacity += Tokens(4);
     return view;
   }
   KvStats stats(Tier tier) const override {
@@ -130,8 +136,27 @@ TEST(CheckedAllocator, CatchesEveryPlantedFault) {
   EXPECT_THAT(caught(Fault::freed_twice), HasSubstr("nobody holds"));
   EXPECT_THAT(caught(Fault::view_shifted), testing::Not(testing::IsEmpty()));
   EXPECT_THAT(caught(Fault::slot_owned_twice), HasSubstr("destroys a token"));
+  EXPECT_THAT(caught(Fault::outside_pool), HasSubstr("outside the pool"));
+  EXPECT_THAT(caught(Fault::table_too_short), HasSubstr("exceeds its table"));
   EXPECT_THAT(caught(Fault::dirty_failure), HasSubstr("changed the plan"));
   EXPECT_THAT(caught(Fault::miscounted), HasSubstr("live"));
+}
+
+// Whoever wrote the fault has to find it.
+TEST(CheckedAllocator, SaysWhatWasCalledAndWhatIsThereInstead) {
+  using testing::AllOf;
+  using testing::HasSubstr;
+  EXPECT_THAT(caught(Fault::copy_forgotten),
+              AllOf(HasSubstr("sequence 0 position 4, device slot 8 holds nothing"),
+                    HasSubstr("in call 2, grow of sequences 0 1 to 8 tokens")));
+  EXPECT_THAT(caught(Fault::slot_owned_twice),
+              AllOf(HasSubstr("sequence 2 position 0, device slot 4"),
+                    HasSubstr("sequence 0 reads it as position 0"), HasSubstr("admit")));
+  EXPECT_THAT(caught(Fault::freed_early),
+              AllOf(HasSubstr("swap_out ["), HasSubstr("it comes after operation 2 of the plan, "
+                                                       "free_device [")));
+  EXPECT_THAT(caught(Fault::dirty_failure), HasSubstr("copy [0, 1) -> [64, 65)"));
+  EXPECT_THAT(caught(Fault::miscounted), HasSubstr("device stats say 13, the views have 12"));
 }
 
 // The fault that a prototype's buddy had: copies of a chain of forks in the wrong order.
