@@ -6,8 +6,10 @@
 //
 // Promises every implementation keeps (tests/kv/conformance_test.cpp checks them):
 //  - One call allocates, or fails and changes nothing: neither its state nor the plan.
-//  - Data movement is appended to the MemPlan in an order in which it is safe to run it.
-//  - No slot is mapped by two sequences unless they share the token in it.
+//  - Data movement, and every slot given up, is appended to the MemPlan in an order in which it is
+//    safe to run it: a slot is freed after what still reads it.
+//  - No slot is mapped by two sequences unless they share the token in it. Slots lie in the pool,
+//    [0, capacity) of their tier.
 //  - The same calls give the same answers: no clocks, no randomness, no addresses.
 // The caller's side: SeqIds are chosen by the caller, dense from 0, and recycled after release.
 // Not thread-safe: one engine, one allocator.
@@ -38,7 +40,9 @@ Stream& operator<<(Stream& out, AllocStatus status) {
 
 struct AllocResult {
   AllocStatus status;
-  Tokens cached{0};  // leading prompt tokens whose K and V are there already; the caller skips them
+  // Leading prompt tokens whose K and V are there already; the caller skips them. At most
+  // prefix_tokens; less, or nothing, where the allocator shares less.
+  Tokens cached{0};
 };
 
 using BlockHash = std::uint64_t;
@@ -49,8 +53,12 @@ struct AdmitRequest {
   Tokens expected_total{0};      // length the engine expects each to reach; >= prompt
   Tokens keep_free{0};           // slots that must stay free afterwards (the watermark)
   bool share_prompt = false;     // the sequences start out identical and may share their slots
-  SeqId prefix = SeqId();        // a live sequence whose leading tokens are this prompt's too
-  Tokens prefix_tokens{0};       // how many of them; <= prompt and <= the prefix's length
+  // A live sequence whose leading tokens are this prompt's too, perhaps on the host, and how many
+  // of them; <= prompt and <= the prefix's length. Where they are whole blocks, the step that this
+  // plan belongs to may be the one that computes them, behind the plan: share them or let them be,
+  // never copy them. The tokens of a partial last block are there and may be copied.
+  SeqId prefix = SeqId();
+  Tokens prefix_tokens{0};
   std::span<const BlockHash> keys = {};  // content keys of the prompt's blocks, for prefix caches
 };
 
@@ -85,7 +93,8 @@ class KvAllocator {
   // be preempted for it. REQUIRES: all of one group, resident, of one length; a child appears once.
   virtual AllocStatus reorder(std::span<const Fork>, MemPlan&) = 0;
 
-  // Moves the group to the host tier, or back. Slots that members share move once and stay shared.
+  // Moves the group to the host tier, or back. Slots that members share move once and stay shared;
+  // what others share with them stays theirs where it is.
   virtual AllocStatus swap_out(std::span<const SeqId> group, MemPlan&) = 0;
   virtual AllocStatus swap_in(std::span<const SeqId> group, Tokens keep_free, MemPlan&) = 0;
 
@@ -105,7 +114,8 @@ class KvAllocator {
 };
 
 // What an allocator is built from. A pool is a number of slots; the caller has turned bytes into
-// it.
+// it. An allocator floors pools to whole blocks, and throws InputError on what makes no sense;
+// BlockSize does both.
 struct PoolConfig {
   Tokens device_slots{0};
   Tokens host_slots{0};

@@ -152,8 +152,10 @@ TEST_P(Conformance, ALoneGroupThatFitsReachesItsEnd) {
           .group = group, .prompt = Tokens(5), .keep_free = keep_free, .share_prompt = true};
       CheckedAllocator allocator = make();
       request.expected_total = Tokens(512);
-      while (!allocator.fits_empty_pool(request)) request.expected_total -= Tokens(1);
-      ASSERT_GE(request.expected_total, Tokens(5));
+      while (request.expected_total > request.prompt && !allocator.fits_empty_pool(request)) {
+        request.expected_total -= Tokens(1);
+      }
+      ASSERT_TRUE(allocator.fits_empty_pool(request)) << "not even its prompt";
       ASSERT_EQ(allocator.admit(request, plan_).status, AllocStatus::ok);
       for (Tokens length(6); length <= request.expected_total; ++length) {
         ASSERT_EQ(allocator.grow(group, length, plan_), AllocStatus::ok) << length.count();
@@ -185,9 +187,12 @@ TEST_P(Conformance, AGroupIsTakenWholeOrNotAtAll) {
   allocator.check_invariants(CheckLevel::full);
 }
 
-TEST_P(Conformance, KeepFreeStaysFree) {
+// And is all that is kept free: an allocator that grants more than was asked for (whole
+// superblocks, say) may refuse where less than such a grant is left.
+TEST_P(Conformance, KeepFreeStaysFreeAndNoMore) {
   CheckedAllocator allocator = make();
   SeqId::Rep next = 0;
+  Tokens granted(0);
   for (;;) {
     const auto group = ids(next, 1);
     const AdmitRequest request{.group = group,
@@ -195,10 +200,11 @@ TEST_P(Conformance, KeepFreeStaysFree) {
                                .expected_total = Tokens(64),
                                .keep_free = Tokens(10 * 16)};
     if (allocator.admit(request, plan_).status != AllocStatus::ok) break;
-    ++next;
+    if (next++ == 0) granted = allocator.stats(Tier::device).held;
     EXPECT_GE(allocator.stats(Tier::device).free(), Tokens(10 * 16));
   }
-  EXPECT_EQ(next, (64 - 10) / 4);
+  ASSERT_GT(next, 0u);
+  EXPECT_LT(allocator.stats(Tier::device).free() - Tokens(10 * 16), granted);
 }
 
 TEST_P(Conformance, ForksOfEveryShape) {
@@ -294,28 +300,31 @@ TEST_P(Conformance, AHostThatIsTooSmallRefuses) {
 }
 
 TEST_P(Conformance, APrefixIsReadBackByItsBorrowers) {
-  for (const std::int64_t prefix_tokens : {1, 15, 16, 40, 48}) {
+  for (const std::int64_t prefix_tokens : {1, 15, 16, 40, 48, 160, 208}) {
     CheckedAllocator allocator = make();
     const auto lender = ids(0, 1);
     ASSERT_EQ(
         allocator
-            .admit({.group = lender, .prompt = Tokens(48), .expected_total = Tokens(48)}, plan_)
+            .admit({.group = lender, .prompt = Tokens(208), .expected_total = Tokens(208)}, plan_)
             .status,
         AllocStatus::ok);
     const auto group = ids(1, 2);
+    plan_.clear();
     const AllocResult result = allocator.admit({.group = group,
-                                                .prompt = Tokens(50),
-                                                .expected_total = Tokens(80),
+                                                .prompt = Tokens(210),
+                                                .expected_total = Tokens(240),
                                                 .share_prompt = true,
                                                 .prefix = SeqId(0),
                                                 .prefix_tokens = Tokens(prefix_tokens)},
                                                plan_);
     ASSERT_EQ(result.status, AllocStatus::ok);
-    EXPECT_THAT(result.cached, testing::AnyOf(Tokens(0), Tokens(prefix_tokens)));
-    ASSERT_EQ(allocator.grow(group, Tokens(70), plan_), AllocStatus::ok);
+    if (prefix_tokens % 16 == 0) {
+      EXPECT_EQ(plan_.moved().copied, Tokens(0)) << "whole blocks may not have been computed yet";
+    }
+    ASSERT_EQ(allocator.grow(group, Tokens(230), plan_), AllocStatus::ok);
     allocator.check_invariants(CheckLevel::full);
     allocator.release(SeqId(0), plan_);  // the borrowers keep what they share
-    ASSERT_EQ(allocator.grow(group, Tokens(80), plan_), AllocStatus::ok);
+    ASSERT_EQ(allocator.grow(group, Tokens(240), plan_), AllocStatus::ok);
     allocator.check_invariants(CheckLevel::full);
     for (const SeqId id : group) allocator.release(id, plan_);
     expect_empty(allocator);
@@ -328,9 +337,13 @@ TEST_P(Conformance, RandomOperationsBreakNothing) {
     pool.block_tokens = Tokens(block);
     CheckedAllocator allocator = make(pool);
     RandomOps ops(allocator, Tokens(200), static_cast<std::uint64_t>(block));
-    for (int i = 0; i < 3000; ++i) {
-      ops.step();
-      allocator.check_invariants(i % 5 == 0 ? CheckLevel::full : CheckLevel::cheap);
+    try {
+      for (int i = 0; i < 3000; ++i) {
+        ops.step();
+        allocator.check_invariants(i % 5 == 0 ? CheckLevel::full : CheckLevel::cheap);
+      }
+    } catch (const InvariantError& error) {
+      FAIL() << "blocks of " << block << ": " << error.what();
     }
     EXPECT_GT(ops.calls(AllocStatus::ok), 500);
     EXPECT_GT(ops.calls(AllocStatus::no_memory), 50);
@@ -339,8 +352,9 @@ TEST_P(Conformance, RandomOperationsBreakNothing) {
   }
 }
 
-// Two of a kind make the same random calls; one of them fails an extra call after each. Whatever
-// the failures left behind (the order of a free list, say) would make their plans drift apart.
+// Two of a kind make the same random calls; one of them fails two extra calls after each. Whatever
+// the failures left behind (the order of a free list, a reference given up) would make their plans
+// drift apart.
 TEST_P(Conformance, AFailedCallLeavesNoTrace) {
   const auto quiet = make_allocator(GetParam(), kPool);
   const auto noisy = make_allocator(GetParam(), kPool);
@@ -348,12 +362,15 @@ TEST_P(Conformance, AFailedCallLeavesNoTrace) {
   RandomOps noisy_ops(*noisy, Tokens(300), 7);
   const auto too_much = ids(5000, 3);
   for (int i = 0; i < 3000; ++i) {
+    SCOPED_TRACE(testing::Message() << "after random operation " << i);
     quiet_ops.step();
     noisy_ops.step();
-    ASSERT_EQ(quiet_ops.plan().ops().size(), noisy_ops.plan().ops().size());
-    for (std::size_t op = 0; op < quiet_ops.plan().ops().size(); ++op) {
-      ASSERT_EQ(quiet_ops.plan().ops()[op].src, noisy_ops.plan().ops()[op].src);
-      ASSERT_EQ(quiet_ops.plan().ops()[op].dst, noisy_ops.plan().ops()[op].dst);
+    const std::vector<MemOp>& expected = quiet_ops.plan().ops();
+    const std::vector<MemOp>& found = noisy_ops.plan().ops();
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t op = 0; op < expected.size(); ++op) {
+      ASSERT_EQ(found[op].src, expected[op].src) << "of operation " << op << " of the plan";
+      ASSERT_EQ(found[op].dst, expected[op].dst) << "of operation " << op << " of the plan";
     }
     // Just more than is left, so that some members are placed before the group fails.
     const Tokens free = noisy->stats(Tier::device).free();
@@ -362,6 +379,11 @@ TEST_P(Conformance, AFailedCallLeavesNoTrace) {
     const AllocStatus status =
         noisy->admit({.group = too_much, .prompt = each, .expected_total = each}, plan).status;
     ASSERT_NE(status, AllocStatus::ok) << "the group was meant not to fit";
+    if (const auto group = noisy_ops.resident(); !group.empty()) {
+      const Tokens more_than_the_pool = kPool.device_slots + Tokens(1);
+      ASSERT_NE(noisy->grow(group, more_than_the_pool, plan), AllocStatus::ok);
+    }
+    ASSERT_TRUE(plan.empty());
   }
 }
 

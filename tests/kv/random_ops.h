@@ -46,6 +46,12 @@ class RandomOps {
     return std::accumulate(results_.begin(), results_.end(), std::int64_t{0});
   }
   [[nodiscard]] const MemPlan& plan() const { return plan_; }
+  // The members of some group on the device; none where there is no such group.
+  [[nodiscard]] std::span<const SeqId> resident() const {
+    const auto found = std::find_if(groups_.begin(), groups_.end(),
+                                    [](const Group& g) { return g.tier == Tier::device; });
+    return found == groups_.end() ? std::span<const SeqId>() : found->members;
+  }
 
  private:
   struct Group {
