@@ -12,12 +12,14 @@
 namespace kvstow {
 namespace {
 
-std::unique_ptr<KvAllocator> make_paged_allocator(const PoolConfig& config) {
-  return std::make_unique<PagedAllocator>(config);
+// Of a class that is built from its pool alone.
+template <class Allocator>
+std::unique_ptr<KvAllocator> make(const PoolConfig& config) {
+  return std::make_unique<Allocator>(config);
 }
 
 constexpr AllocatorEntry kAllocators[] = {
-    {"paged", "block tables, reference counts, copy-on-write (vLLM)", make_paged_allocator},
+    {"paged", "block tables, reference counts, copy-on-write (vLLM)", make<PagedAllocator>},
     {"buddy", "one power-of-two chunk per sequence (Orca)", make_buddy_allocator},
     {"contiguous-first-fit", "one extent per sequence, lowest address that fits",
      make_first_fit_allocator},

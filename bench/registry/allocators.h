@@ -1,5 +1,6 @@
 // Every memory manager of the laboratory, by name. Adding one is a file of its own and a line in
-// allocators.cpp; tests, micro-benchmarks and `kvstow list` go through this list.
+// allocators.cpp, beside its #include; tests, micro-benchmarks and `kvstow list` go through this
+// list.
 #pragma once
 
 #include <memory>
@@ -11,7 +12,7 @@
 namespace kvstow {
 
 struct AllocatorEntry {
-  std::string_view name;
+  std::string_view name;  // what its name() says
   std::string_view summary;
   std::unique_ptr<KvAllocator> (*make)(const PoolConfig&);
 };

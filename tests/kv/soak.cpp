@@ -1,5 +1,6 @@
-// kvstow_soak [OPERATIONS] [SEED]: random operations with every decoding mixed on each registered
-// allocator (default 10 million each). Not part of ctest: minutes, not seconds.
+// kvstow_soak [OPERATIONS] [SEED] [ALLOCATOR]: random operations with every decoding mixed on each
+// registered allocator, or on one (default 10 million each). Not part of ctest: minutes, not
+// seconds.
 //
 // After EVERY operation: the shadow memory's checks on whatever the operation touched (see
 // core/kv/checked_allocator.h: plan order, read-back through the views, no slot owned twice), held,
@@ -10,9 +11,9 @@
 // operations.
 #include <cstdio>
 #include <cstdlib>
-#include <exception>
 #include <iterator>
 #include <string>
+#include <string_view>
 
 #include "bench/registry/allocators.h"
 #include "core/kv/checked_allocator.h"
@@ -75,14 +76,26 @@ int main(int argc, char** argv) {
                  static_cast<long long>(kPhaseCount));
     return 2;
   }
+  const std::string_view only = argc > 3 ? argv[3] : "";
+  const kvstow::Phase* phase = kvstow::kPhases;
+  std::string_view name = only;
   try {
+    if (!only.empty()) (void)kvstow::make_allocator(only, {.device_slots = kvstow::Tokens(16)});
     for (const kvstow::AllocatorEntry& entry : kvstow::allocator_registry()) {
-      for (const kvstow::Phase& phase : kvstow::kPhases) {
-        kvstow::soak(entry.name, phase, operations / kPhaseCount, seed);
+      if (!only.empty() && entry.name != only) continue;
+      name = entry.name;
+      for (phase = kvstow::kPhases; phase != std::end(kvstow::kPhases); ++phase) {
+        kvstow::soak(name, *phase, operations / kPhaseCount, seed);
       }
     }
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "kvstow_soak: %s\n", error.what());
+  } catch (const kvstow::InvariantError& error) {
+    std::fprintf(stderr, "kvstow_soak: %s, pool %lld, block %lld, seed %llu: %s\n",
+                 std::string(name).c_str(), static_cast<long long>(phase->slots.count()),
+                 static_cast<long long>(phase->block.count()),
+                 static_cast<unsigned long long>(seed), error.what());
     return 1;
+  } catch (const kvstow::InputError& error) {
+    std::fprintf(stderr, "kvstow_soak: %s\n", error.what());
+    return 2;
   }
 }
