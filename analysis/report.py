@@ -162,9 +162,8 @@ def _sections(results, board, verdicts, images, remarks):
     sections = [{"id": "misses", "title": "What missed"}] if reproduces else []
     for name in figures.ids(results):
         image = images.get(name)
-        if image is None and not (name in figures.PAPER and reproduces):
-            continue  # beyond the paper: shown where there are rows
-        if name == "fig11" and not reproduces:
+        # Beyond the paper: shown where there are rows.
+        if not (reproduces if name in figures.PAPER else image):
             continue
         sections.append(
             {
