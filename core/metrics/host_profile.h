@@ -31,7 +31,7 @@ enum class HostStage : std::uint8_t {
   launch_graph,
   forward,  // launches one by one
 };
-inline constexpr std::size_t kHostStages = 15;
+inline constexpr std::size_t kHostStages = static_cast<std::size_t>(HostStage::forward) + 1;
 
 // Seconds by stage, from one call of the scheduler to the next.
 using HostStep = std::array<Seconds, kHostStages>;

@@ -17,7 +17,7 @@ enum class LaunchClass : std::uint8_t {
   activation,
   sampling,
 };
-inline constexpr std::size_t kLaunchClasses = 7;
+inline constexpr std::size_t kLaunchClasses = static_cast<std::size_t>(LaunchClass::sampling) + 1;
 inline constexpr std::array<const char*, kLaunchClasses> kLaunchClassNames = {
     "embedding", "norm", "linear", "rotate", "attention", "activation", "sampling"};
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/check.h"
+#include "core/kv/failing_allocator.h"
 #include "core/kv/paged_allocator.h"
 #include "tests/engine/engine_fixture.h"
 
@@ -13,7 +14,7 @@ namespace {
 using testing::HasSubstr;
 
 const PoolConfig kPool{.device_slots = Tokens(64),
-                       .host_slots = Tokens(0),
+                       .host_slots = Tokens(64),
                        .block_tokens = Tokens(4),
                        .max_sequence = Tokens(64)};
 
@@ -36,10 +37,8 @@ KeepingSink run(KvAllocator& allocator, Scheduler& scheduler, SeqIds& ids,
 }
 
 KeepingSink run(KvAllocator& allocator, std::vector<Arrival> arrivals,
-                LengthEstimate estimate = estimate_oracle) {
+                const IterationConfig& config = Laboratory{}.iteration) {
   SeqIds ids;
-  IterationConfig config = Laboratory{}.iteration;
-  config.estimate = estimate;
   IterationScheduler scheduler(config, allocator, ids);
   return run(allocator, scheduler, ids, std::move(arrivals));
 }
@@ -100,13 +99,38 @@ TEST(EngineChecks, ASchedulerThatStandsStillIsFound) {
 // waste.
 TEST(EngineChecks, TheLedgerOfAnEstimateThatIsTooLow) {
   PagedAllocator allocator(kPool);
-  const KeepingSink sink = run(allocator, {{.prompt = 5, .output = 6}},
-                               [](const Request&, Tokens) { return Tokens(1); });
+  IterationConfig config = Laboratory{}.iteration;
+  config.estimate = [](const Request&, Tokens) { return Tokens(1); };
+  const KeepingSink sink = run(allocator, {{.prompt = 5, .output = 6}}, config);
   const LedgerRow& first = sink.steps.front().device;  // two blocks, five tokens in them
   EXPECT_EQ(first.live, Tokens(5));
   EXPECT_EQ(first.reserved, Tokens(3));
   EXPECT_EQ(first.internal, Tokens(0));
   EXPECT_EQ(first.rounding, Tokens(0));
+}
+
+// A refusal, and under swapping two (no room to grow, then none to swap out), wherever it comes but
+// in an empty pool: everybody is served all the same.
+TEST(Engine, OutlivesAnAllocatorThatRefuses) {
+  for (const Preemption preemption : {Preemption::recompute, Preemption::swap}) {
+    IterationConfig config = Laboratory{}.iteration;
+    config.preemption = preemption;
+    const int refusals = preemption == Preemption::swap ? 2 : 1;
+    for (int skip = 1; skip < 20; ++skip) {
+      FailingAllocator allocator(
+          std::make_unique<CheckedAllocator>(std::make_unique<PagedAllocator>(kPool)));
+      allocator.fail(skip, refusals, AllocStatus::no_memory);
+      const KeepingSink sink = run(allocator,
+                                   {{.prompt = 5, .output = 8},
+                                    {.prompt = 6, .output = 8},
+                                    {.arrival = 3, .prompt = 7, .output = 8}},
+                                   config);
+      EXPECT_EQ(allocator.failures(), refusals) << skip;
+      EXPECT_EQ(sink.requests.size(), 3U) << skip;
+      for (const RequestEvent& event : sink.requests) EXPECT_FALSE(event.rejected) << skip;
+      allocator.check_invariants(CheckLevel::full);
+    }
+  }
 }
 
 TEST(EngineReports, EverySequenceOfAGroup) {
