@@ -93,8 +93,8 @@ class ShareGptParser final : public nlohmann::json_sax<json> {
     const std::string line =
         at == std::string_view::npos
             ? ""
-            : ":" + std::string(
-                        text.substr(at + kLine.size(), text.find(',', at) - at - kLine.size()));
+            : fmt::format(":{}",
+                          text.substr(at + kLine.size(), text.find(',', at) - at - kLine.size()));
     throw InputError(fmt::format("{}{}: not valid JSON after {} conversations (is it cut short?)",
                                  path_, line, record_));
   }
