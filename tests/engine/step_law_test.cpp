@@ -105,6 +105,46 @@ TEST(StepLaw, LowLoadStepOfLargerModels) {
   EXPECT_LT(unfitted.fixed, law_of("a100-40gb", "max", "opt-66b").fixed);
 }
 
+// OPT-66B on four A100s: two all-reduces of a token's 9216 hidden elements in each of 64 layers, of
+// which a ring of four moves 2 * 3/4; a link for each GPU.
+TEST(StepLaw, FourDevicesReduceAndHaveFourLinks) {
+  const StepLaw law = law_of("a100-40gb", "max", "opt-66b");
+  const double flops = 2 * 65'719'701'504.0 / (4 * 3.12e14 * 0.6014);
+  EXPECT_NEAR(law.per_token, flops + 2 * 64 * (9216 * 2) * 1.5 / 1.65e11, 1e-9);
+  EXPECT_EQ(law.link.bytes_per_s_in, 4 * 1.212e10);
+  EXPECT_EQ(law.link.bytes_per_s_out, 4 * 1.303e10);
+  // A copy reads and writes.
+  EXPECT_NEAR(law_of("a100-40gb", "max", "opt-13b").per_copied_token, 2 * 819'200 / 1.555e12,
+              1e-12);
+}
+
+TEST(StepLaw, EveryTermByHand) {
+  StepLaw law{.form = StepForm::max,
+              .fixed = 1,
+              .per_group = 10,
+              .per_sequence = 100,
+              .weight_read = 5,
+              .per_token = 2,
+              .per_kv_token = 0.5,
+              .per_prefix_token = 0.25,
+              .per_copied_token = 3,
+              .kv_bytes_per_token = Bytes(10),
+              .link = {.bytes_per_s_in = 1, .bytes_per_s_out = 1}};
+  Step step;
+  step.totals = {.groups = 2,
+                 .sequences = 3,
+                 .prompt_tokens = Tokens(4),
+                 .decode_tokens = Tokens(3),
+                 .kv_read = Tokens(20),
+                 .prefix_read = Tokens(8)};
+  step.plan.copy(Slot(0), Slot(16), Tokens(2));
+  step.plan.swap_out(Slot(32), Slot(0), Tokens(16));
+  const Seconds either = 1 + 20 + 300 + 0.5 * 12 + 0.25 * 8 + 3 * 2;
+  EXPECT_DOUBLE_EQ(law.step_time(step), either + 2 * 7);  // more than the weights; swaps hidden
+  law.form = StepForm::linear;
+  EXPECT_DOUBLE_EQ(law.step_time(step), either + 5 + 2 * 4 + 160);  // prompts alone compute
+}
+
 // Fig. 19a: 256 tokens, one copy for each block, layer and part.
 TEST(StepLaw, LinkOfFig19a) {
   StepLaw law = law_of("a100-40gb", "max", "opt-13b");
