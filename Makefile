@@ -13,6 +13,7 @@ KVSTOW := build/release/bench/kvstow/kvstow
 
 help:
 	@echo "make reproduce   the paper's figures and numbers into $(OUT)/paper (report.html, scoreboard.csv)"
+	@echo "make kvstow      the command alone: $(KVSTOW)"
 	@echo "make record      keep the scoreboard of the last make reproduce under results/paper"
 	@echo "make test        every test under sanitizers, then the smoke experiment and verify in release"
 	@echo "make cuda-check  compiles the CUDA kernels: warnings, spills and more registers are errors (no GPU needed)"
