@@ -69,6 +69,7 @@ TEST(Sampling, TopPKeepsTheFewestThatReachTheMass) {
   expect_shares(logits, {.temperature = 1, .top_p = 0.75}, {0.625, 0.375, 0, 0});
   expect_shares(logits, {.temperature = 1, .top_p = 0.9}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0});
   expect_shares(logits, {.temperature = 1, .top_k = 2, .top_p = 0.9}, {0.625, 0.375, 0, 0});
+  expect_shares(std::vector<float>(4), {.temperature = 1, .top_p = 0.5}, {0.5, 0.5, 0, 0});
 }
 
 TEST(Sampling, ALogitThatIsNotFiniteIsABug) {

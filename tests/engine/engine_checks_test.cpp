@@ -133,6 +133,12 @@ TEST(Engine, OutlivesAnAllocatorThatRefuses) {
   }
 }
 
+TEST(WallClock, WaitsUntilItsTime) {
+  WallClock clock;
+  clock.wait_until(0.02);
+  EXPECT_GE(clock.now(), 0.02);
+}
+
 TEST(EngineReports, EverySequenceOfAGroup) {
   PagedAllocator allocator(kPool);
   const KeepingSink sink =

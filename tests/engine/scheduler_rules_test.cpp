@@ -114,5 +114,18 @@ TEST(SchedulerRules, AGroupThatTheHostCannotTakeIsBadInput) {
       InputError);
 }
 
+// C would be one too many; then B's output and A's prompt exceed the limit together, neither alone.
+TEST(StaticBatch, EndsAtItsSizeAndAtItsLimit) {
+  Laboratory laboratory;
+  laboratory.allocator = "contiguous-first-fit";
+  laboratory.pool.device_slots = Tokens(200);
+  laboratory.static_batch = StaticBatchConfig{.batch_size = 2, .batch_limit = Tokens(13)};
+  const Arrival small{.prompt = 2, .output = 2};
+  EXPECT_THAT(laboratory.play({small, small, small}).lines,
+              ElementsAre("A0+2 B0+2", "A2 B2", "C0+2", "C2"));
+  EXPECT_THAT(laboratory.play({{.prompt = 10, .output = 2}, {.prompt = 2, .output = 4}}).lines,
+              ElementsAre("A0+10", "A10", "B0+2", "B2", "B3", "B4"));
+}
+
 }  // namespace
 }  // namespace kvstow
