@@ -10,6 +10,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "bench/experiment/point_json.h"
@@ -119,7 +120,10 @@ class Runner {
     const auto threads =
         std::min<std::size_t>(static_cast<std::size_t>(options_.jobs), order.size());
     std::vector<std::thread> pool;
-    for (std::size_t i = 1; i < threads; ++i) pool.emplace_back(work);
+    try {
+      for (std::size_t i = 1; i < threads; ++i) pool.emplace_back(work);
+    } catch (const std::system_error&) {  // the machine has no more: those that there are do it all
+    }
     work();
     for (std::thread& thread : pool) thread.join();
     if (failure) std::rethrow_exception(failure);

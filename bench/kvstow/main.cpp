@@ -1,5 +1,5 @@
-// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input or files that cannot
-// be read or written (one line on stderr), 3 a bug.
+// kvstow: the command line. Exit codes: 0 good, 1 a check failed, 2 bad input, files that cannot be
+// read or written, too little memory (one line on stderr), 3 a bug.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -194,6 +195,9 @@ int main(int argc, char** argv) {
     return kBadInput;
   } catch (const std::system_error& error) {  // files, mostly
     std::fprintf(stderr, "kvstow: %s\n", one_line(error.what()).c_str());
+    return kBadInput;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "kvstow: this machine has not enough memory\n");
     return kBadInput;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kvstow: internal error: %s\n", one_line(error.what()).c_str());

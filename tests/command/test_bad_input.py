@@ -242,6 +242,14 @@ class BadInputTest(CommandTest):
         self.assertEqual(closed.returncode, 2)
         self.assertEqual(len(self.rows("out")), 4)
 
+    def test_too_little_memory(self):
+        self.write("x.yaml", GOOD.replace("[1, 2]", "4000").replace("duration_s: 20", "duration_s: 20\nrecords: true"))
+        done = subprocess.run(["sh", "-c", 'ulimit -v 100000; exec "$0" run x.yaml --jobs 1', KVSTOW], cwd=self.folder,
+                              capture_output=True, text=True, check=False)
+        if "Sanitizer" in done.stderr:
+            self.skipTest("sanitizers need more than they use")
+        self.assertEqual((done.returncode, done.stderr), (2, "kvstow: this machine has not enough memory\n"))
+
     def test_report(self):
         code, _, err = self.kvstow("report", "nowhere")
         self.assertEqual(code, 2)
