@@ -75,7 +75,7 @@ using BlockId =
 using RequestId = Id<struct RequestKind>;  // position of a request in its trace; never recycled
 using PrefixId = Id<struct PrefixKind>;    // a shared prefix (system prompt) of the workload
 
-// Room for one token's K and V. An index into an address space that may exceed the pool.
+// Room for one token's K and V: an index into the pool of its tier.
 class Slot {
  public:
   constexpr Slot() = default;

@@ -67,8 +67,7 @@ class ShadowTier {
     return cells_[static_cast<std::size_t>(slot.index())];
   }
 
-  std::vector<Cell>
-      cells_;  // [slot]; grows as slots are seen: an address space may exceed the pool
+  std::vector<Cell> cells_;  // [slot]; grows as slots are seen
   Tokens held_{0};
   Tokens live_{0};
 };
