@@ -97,6 +97,7 @@ def own(results, experiment):
         "p99": "normalized_latency_s_per_token.p99",
         "TTFT p99": "ttft_s.p99",
         "TPOT": "tpot_s.mean",
+        "ITL p99": "itl_s.p99",
         "req/s done": "request_throughput_per_s",
         "goodput": "goodput_per_s",
         "batch": "batch_groups",

@@ -72,6 +72,7 @@ json system_json(const ResolvedPoint& point) {
   } else {
     out["max_batched_tokens"] = system.max_batched_tokens.count();
     out["max_sequences"] = system.max_sequences;
+    out["chunked_prefill"] = system.chunked_prefill;
   }
   return out;
 }

@@ -207,7 +207,8 @@ std::variant<IterationConfig, StaticBatchConfig> scheduler_config(const Resolved
                          .preemption = system.preemption,
                          .share_prompt = system.share_prompt,
                          .prefix = system.prefix_sharing,
-                         .block_tokens = system.block_tokens};
+                         .block_tokens = system.block_tokens,
+                         .chunked_prefill = system.chunked_prefill};
 }
 
 PoolConfig pool_config(const ResolvedPoint& point) {

@@ -119,6 +119,8 @@ constexpr Setting kSettings[] = {
      }},
     {"max_sequences",
      [](Draft& d, const ConfigNode& n) { d.point.system.max_sequences = n.count_at_least(1); }},
+    {"chunked_prefill",
+     [](Draft& d, const ConfigNode& n) { d.point.system.chunked_prefill = n.boolean(); }},
     {"estimate",
      [](Draft& d, const ConfigNode& n) {
        d.point.system.estimate = n.choice<EstimateKind>("estimate", kEstimateNames);

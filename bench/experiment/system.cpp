@@ -31,9 +31,12 @@ void read_scheduler(const ConfigNode& node, SystemConfig& system) {
   const ConfigMap any(node);
   system.scheduler = any.at("name").choice<SchedulerKind>("scheduler", kSchedulerNames);
   if (system.scheduler == SchedulerKind::iteration_fcfs) {
-    const ConfigMap map(node, {"name", "max_batched_tokens", "max_sequences"});
+    const ConfigMap map(node, {"name", "max_batched_tokens", "max_sequences", "chunked_prefill"});
     system.max_batched_tokens = Tokens(map.at("max_batched_tokens").count_at_least(1));
     system.max_sequences = map.at("max_sequences").count_at_least(1);
+    if (const auto chunked = map.find("chunked_prefill")) {
+      system.chunked_prefill = chunked->boolean();
+    }
   } else {
     const ConfigMap map(node, {"name", "batch_limit_tokens", "batch_sizes"});
     system.batch_limit_tokens = Tokens(map.at("batch_limit_tokens").count_at_least(1));

@@ -32,6 +32,7 @@ struct SystemConfig {
   SchedulerKind scheduler = SchedulerKind::iteration_fcfs;
   Tokens max_batched_tokens{2560};   // iteration-fcfs: prompts + running sequences of an iteration
   std::int64_t max_sequences = 256;  // iteration-fcfs: running sequences
+  bool chunked_prefill = false;      // iteration-fcfs: prompts may take several iterations
   Tokens batch_limit_tokens{2040};   // static-batch: max(prompt) + max(output) of a batch
   // static-batch: requests of a batch, by model and dataset ("default" for any dataset).
   std::map<std::string, std::map<std::string, std::int64_t>> batch_sizes;

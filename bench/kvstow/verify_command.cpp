@@ -102,6 +102,9 @@ std::string arm_name(const ResolvedPoint& point) {
   std::string name =
       fmt::format("{}, block {}", point.system.name, point.system.block_tokens.count());
   if (point.system.preemption == Preemption::swap) name += ", swap";
+  if (point.system.chunked_prefill) {
+    name += fmt::format(", chunks of {}", point.system.max_batched_tokens.count());
+  }
   if (point.workload.scenario == Scenario::shared_prefix) {
     const auto sharing = static_cast<std::size_t>(point.system.prefix_sharing);
     name += fmt::format(", prefix {}", kPrefixSharingNames[sharing]);

@@ -118,16 +118,22 @@ bool Engine::runs_ahead(const Step& step) const {
          });
 }
 
-// Every resident group draws one token for each of its sequences.
+// Every resident group draws one token for each of its sequences, but in the middle of its prompt.
 void Engine::count_tokens(InFlight& flight) {
+  flight.chunks.clear();
   flight.first.clear();
   flight.resumed.clear();
   flight.steady = 0;
   flight.completes = false;
   for (SequenceGroup* group : scheduler_.resident()) {
     if (group->done()) continue;  // waits for its static batch
+    if (group->to_compute() > Tokens(0)) [[unlikely]] {
+      flight.chunks.push_back(group);
+      continue;
+    }
     if (group->generated == Tokens(0)) [[unlikely]] {
       flight.first.push_back(group);
+      group->paused = false;
     } else if (group->paused) [[unlikely]] {
       flight.resumed.push_back(group);
       group->paused = false;
@@ -163,8 +169,12 @@ void Engine::settle() {
   event.elapsed = result.elapsed;
   event.index = settled_++;
   metrics_.on_step(event);
+  const auto begins = [&](SequenceGroup& group) {
+    if (group.first_scheduled < 0) group.first_scheduled = event.begin;
+  };
+  for (SequenceGroup* group : flight.chunks) begins(*group);
   for (SequenceGroup* group : flight.first) {
-    group->first_scheduled = event.begin;
+    begins(*group);
     group->first_token = now;
   }
   for (SequenceGroup* group : flight.paused) group->paused_at = event.begin;

@@ -50,6 +50,7 @@ class Engine {
   struct InFlight {
     Step step;
     StepEvent event;
+    std::vector<SequenceGroup*> chunks;   // groups whose prompt goes on after it
     std::vector<SequenceGroup*> first;    // groups that draw their first token
     std::vector<SequenceGroup*> paused;   // preempted, and not paused before
     std::vector<SequenceGroup*> resumed;  // groups that draw their first one after a preemption

@@ -45,8 +45,10 @@ AdmitRequest IterationScheduler::request_for(const SequenceGroup& group) const {
 
 bool IterationScheduler::add(SequenceGroup& group) {
   group.expected_total = expected_total(group.request, config_.estimate, config_.max_model_len);
-  const bool fits = group.request.prompt <= config_.max_batched_tokens &&
-                    group.width() <= config_.max_sequences && fits_beside(prefix_slots_, group);
+  const bool in_budget =
+      config_.chunked_prefill || group.request.prompt <= config_.max_batched_tokens;
+  const bool fits =
+      in_budget && group.width() <= config_.max_sequences && fits_beside(prefix_slots_, group);
   if (fits) waiting_.push_back(&group);
   return fits;
 }
@@ -64,6 +66,8 @@ void IterationScheduler::schedule(Step& step) {
   for (SequenceGroup* holder : holders_) holder->generated = Tokens(1);  // computed by now
   grow_running(step);
   if (!swapped_out_) swap_in(step);
+  batched_ = step.totals.decode_tokens;
+  continue_prompts(step);
   if (swapped_.empty()) admit_waiting(step);
   step.totals.groups = static_cast<std::int64_t>(running_.size());
   step.totals.sequences = running_sequences_;
@@ -74,6 +78,10 @@ void IterationScheduler::grow_running(Step& step) {
   StepTotals sums;  // in registers: this loop is the hot path of a simulated run
   for (std::size_t i = 0; i < running_.size();) {
     SequenceGroup& group = *running_[i];
+    if (config_.chunked_prefill && group.prefilling()) {
+      ++i;  // it has room for all of its prompt
+      continue;
+    }
     const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
     if (grown == AllocStatus::ok) [[likely]] {
       decode(group, step, sums);
@@ -110,6 +118,7 @@ void IterationScheduler::preempt(SequenceGroup& group, Preemption how, Step& ste
                      std::to_string(group.length.count()) + " tokens: raise host_pool_bytes");
   }
   for (const SeqId seq : group.sequences) allocator_.release(seq, step.plan);
+  group.lost = max(group.lost, group.length);
   group.length = Tokens(0);
   insert_by_arrival(waiting_, &group);
 }
@@ -122,6 +131,10 @@ void IterationScheduler::swap_in(Step& step) {
     if (allocator_.swap_in(group.sequences, config_.keep_free, step.plan) != AllocStatus::ok) break;
     swapped_.pop_front();
     running_sequences_ += group.width();
+    if (group.prefilling()) {
+      insert_by_arrival(running_, &group);
+      continue;
+    }
     const AllocStatus grown = allocator_.grow(group.sequences, group.length + Tokens(1), step.plan);
     if (grown != AllocStatus::ok) {
       // An extent that came back where it cannot be extended, and might again: admitted anew it
@@ -134,8 +147,40 @@ void IterationScheduler::swap_in(Step& step) {
   }
 }
 
+// What there is to compute of a prompt, or as much of it as the budget has left. Its slots are
+// there: an admission takes all of them.
+void IterationScheduler::prefill(SequenceGroup& group, Step& step) {
+  const std::int64_t copies = config_.share_prompt ? 1 : group.width();
+  const Tokens first = group.length;
+  const Tokens rest = group.to_compute();
+  const Tokens room = config_.max_batched_tokens - batched_;
+  const Tokens count = config_.chunked_prefill ? min(rest, room) : rest;
+  step.groups.push_back({.request = &group.request,
+                         .sequences = group.sequences,
+                         .first = first,
+                         .count = count,
+                         .shared = config_.share_prompt,
+                         .draws = count == rest});
+  group.length += count;
+  batched_ += count;
+  step.totals.prompt_tokens += count * copies;
+  step.totals.kv_read += (first - group.shared_prefix) * copies;
+  if (first < group.lost) {
+    const Tokens recomputed = (min(group.length, group.lost) - first) * copies;
+    step.totals.recomputed += recomputed;
+    group.recomputed += recomputed;
+  }
+}
+
+void IterationScheduler::continue_prompts(Step& step) {
+  if (!config_.chunked_prefill) return;
+  for (SequenceGroup* group : running_) {
+    if (batched_ >= config_.max_batched_tokens) break;
+    if (group->prefilling()) prefill(*group, step);
+  }
+}
+
 void IterationScheduler::admit_waiting(Step& step) {
-  Tokens batched = Tokens(running_sequences_);
   while (!waiting_.empty()) {
     SequenceGroup& group = *waiting_.front();
     if (std::find(preempted_.begin(), preempted_.end(), &group) != preempted_.end()) break;
@@ -143,7 +188,8 @@ void IterationScheduler::admit_waiting(Step& step) {
     share_prefix(group.request, request, step);
     const Tokens to_compute = request.prompt - request.prefix_tokens;
     // A recomputed prompt may have outgrown the budget: it then runs alone.
-    if (batched > Tokens(0) && batched + to_compute > config_.max_batched_tokens) break;
+    const Tokens least = config_.chunked_prefill ? Tokens(1) : to_compute;
+    if (batched_ > Tokens(0) && batched_ + least > config_.max_batched_tokens) break;
     const auto running = static_cast<std::int64_t>(running_.size());
     if (running + group.width() > config_.max_sequences) break;
     const AllocResult result = allocator_.admit(request, step.plan);
@@ -154,22 +200,8 @@ void IterationScheduler::admit_waiting(Step& step) {
     waiting_.pop_front();
     insert_by_arrival(running_, &group);
     running_sequences_ += group.width();
-    batched += to_compute;
-    group.length = request.prompt;
-    group.shared_prefix = result.cached;
-
-    const Tokens computed = request.prompt - result.cached;
-    step.groups.push_back({.request = &group.request,
-                           .sequences = group.sequences,
-                           .first = result.cached,
-                           .count = computed,
-                           .shared = config_.share_prompt});
-    const Tokens stored = computed * (config_.share_prompt ? 1 : group.width());
-    step.totals.prompt_tokens += stored;
-    if (group.preemptions > 0) {
-      step.totals.recomputed += stored;
-      group.recomputed += stored;
-    }
+    group.length = group.shared_prefix = result.cached;
+    prefill(group, step);
   }
 }
 
@@ -229,7 +261,8 @@ const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by,
                          .sequences = holder.sequences,
                          .first = Tokens(0),
                          .count = length,
-                         .shared = false});
+                         .shared = false,
+                         .draws = false});
   step.totals.prompt_tokens += length;
   return &holder;
 }

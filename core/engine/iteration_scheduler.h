@@ -5,7 +5,9 @@
 //  2. if nothing was swapped out: swapped groups come back, in order of arrival;
 //  3. if nothing is swapped: waiting groups are admitted in order of arrival while memory, token
 //     budget and sequence cap hold. The first that does not fit ends admission (head-of-line).
-// Prompts and decodes run in the same iteration.
+// Prompts and decodes run in the same iteration. With chunked prefill (Sarathi-Serve, Agrawal et
+// al., OSDI 2024) an iteration computes as much of a prompt as the budget has left, and goes on
+// with it before 3.; memory is still taken for the whole prompt at once.
 #pragma once
 
 #include <deque>
@@ -41,7 +43,8 @@ struct IterationConfig {
   Preemption preemption = Preemption::recompute;
   bool share_prompt = true;  // samples of a request start out on the same slots
   PrefixSharing prefix = PrefixSharing::none;
-  Tokens block_tokens{16};  // for PrefixSharing::whole_blocks
+  Tokens block_tokens{16};       // for PrefixSharing::whole_blocks
+  bool chunked_prefill = false;  // prompts may take several iterations
 };
 
 class IterationScheduler final : public Scheduler {
@@ -62,7 +65,9 @@ class IterationScheduler final : public Scheduler {
  private:
   void grow_running(Step&);
   void swap_in(Step&);
+  void continue_prompts(Step&);
   void admit_waiting(Step&);
+  void prefill(SequenceGroup&, Step&);
   void preempt(SequenceGroup&, Preemption how, Step&);
   [[nodiscard]] AdmitRequest request_for(const SequenceGroup&) const;
   // Resident prefixes never leave, and a request may have to run without sharing its own.
@@ -79,6 +84,7 @@ class IterationScheduler final : public Scheduler {
   std::deque<SequenceGroup*> swapped_;     // by arrival
   std::vector<SequenceGroup*> preempted_;  // by the last schedule()
   std::int64_t running_sequences_ = 0;
+  Tokens batched_{0};  // of the budget, by this schedule(): decodes, and prompts once a group
   bool swapped_out_ = false;  // by the last schedule()
 
   std::unordered_map<PrefixId, SequenceGroup> prefixes_;  // node-based: Steps point into the groups

@@ -21,15 +21,15 @@ WasteLedger::Account WasteLedger::device(std::span<SequenceGroup* const> residen
   Tails tails;
   for (SequenceGroup* group : resident) {
     if (group->length > group->tail.valid_to) [[unlikely]]
-      measure(*group);
+      measure(*group, tails);
     add(group->tail, group->length, tails);
   }
   for (SequenceGroup* holder : prefix_holders) {
-    measure(*holder);
+    measure(*holder, tails);
     add(holder->tail, holder->length, tails);
   }
   const KvStats stats = allocator_.stats(Tier::device);
-  const Account account{.row = {.live = stats.live - tails.lingering,
+  const Account account{.row = {.live = stats.live - tails.lingering - tails.pending,
                                 .reserved = tails.reserved,
                                 .internal = tails.internal,
                                 .rounding = tails.rounding,
@@ -37,13 +37,13 @@ WasteLedger::Account WasteLedger::device(std::span<SequenceGroup* const> residen
                                 .in_transit = stats.in_transit,
                                 .free = stats.free()},
                         .mapped = tails.mapped,
-                        .logical = stats.logical};
+                        .logical = stats.logical - tails.pending_of_each};
   KVSTOW_CHECK(account.row.sum() == stats.capacity, "the waste ledger does not close");
   return account;
 }
 
 // Looks at what the group's sequences hold.
-void WasteLedger::measure(SequenceGroup& group) {
+void WasteLedger::measure(SequenceGroup& group, Tails& sum) {
   const Tokens filled = group.length;
   GroupTail& tail = group.tail;
   tail = {};
@@ -56,6 +56,7 @@ void WasteLedger::measure(SequenceGroup& group) {
   }
   const Tokens to_fill = group.true_total() - filled;
   const Tokens asked = group.expected_total - filled;
+  const Tokens pending = min(group.to_compute(), to_fill);
   const bool may_share = group.width() > 1 || group.request.prefix.valid();
   for (const SeqId seq : group.sequences) {
     const KvView view = allocator_.view(seq);
@@ -67,11 +68,13 @@ void WasteLedger::measure(SequenceGroup& group) {
     tail.reserved_until += filled + reserved;
     tail.internal += requested - reserved;
     tail.rounding += empty - requested;
+    sum.pending += pending;
     ++tail.owners;
   }
+  sum.pending_of_each += pending * group.width();
   // A sequence that shares nothing holds the same slots until it has filled them: growing turns one
   // reserved slot into a live one and leaves the rest as it is.
-  if (!may_share) tail.valid_to = tail.mapped;
+  if (!may_share && pending == Tokens(0)) tail.valid_to = tail.mapped;
 }
 
 }  // namespace kvstow

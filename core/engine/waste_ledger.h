@@ -34,6 +34,10 @@ class WasteLedger {
     Tokens rounding{0};
     Tokens lingering{0};
     Tokens mapped{0};
+    // Of prompts taken in whole, the tokens whose turn is yet to come: their slots, and as many as
+    // the sequences have, a shared one once for each.
+    Tokens pending{0};
+    Tokens pending_of_each{0};
   };
   static void add(const GroupTail& tail, Tokens filled, Tails& sum) {
     sum.reserved += tail.reserved_until - filled * tail.owners;
@@ -42,7 +46,8 @@ class WasteLedger {
     sum.lingering += tail.lingering;
     sum.mapped += tail.mapped;
   }
-  void measure(SequenceGroup&);
+  // Into the group's tail; what is pending into the sum, for a group is measured while any is.
+  void measure(SequenceGroup&, Tails& sum);
   [[nodiscard]] bool first_to_own(const KvView&, Tokens length);
 
   const KvAllocator& allocator_;

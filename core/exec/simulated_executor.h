@@ -27,7 +27,7 @@ class SimulatedExecutor final : public Executor {
   void draw_beams(const Step& step) {
     for (const StepGroup& group : step.groups) {
       const bool beam = group.request->decoding.kind == DecodingKind::beam;
-      if (beam && group.request->output > Tokens(0)) beams_->step(group, tokens_);
+      if (beam && group.draws) beams_->step(group, tokens_);
     }
   }
 

@@ -13,19 +13,21 @@ namespace kvstow {
 // The work of one group in this step: for each of its sequences, compute K and V of the tokens at
 // positions [first, first + count), then draw one token for position first + count.
 //   a prompt:  first = tokens already cached, count = the rest.
+//   a chunk:   part of a prompt; only its last chunk draws.
 //   a decode:  count = 1.
-//   recompute: count covers the prompt AND tokens generated before the preemption; those at
+//   recompute: a prompt that goes on with the tokens generated before the preemption; those at
 //              positions >= request->prompt are generated tokens and keep the arithmetic of a
 //              decode.
-// A group whose request has output 0 is a shared prefix being made resident: nothing is drawn for
-// it. Where `shared` is set the sequences still have one history and one set of slots: the tokens
-// are computed once and one token is drawn for each sequence.
+// A group whose request has output 0 is a shared prefix being made resident, and draws nothing.
+// Where `shared` is set the sequences still have one history and one set of slots: the tokens are
+// computed once and one token is drawn for each sequence.
 struct StepGroup {
   const Request* request;
   std::span<const SeqId> sequences;  // living members, in sample order
   Tokens first;
   Tokens count;
   bool shared;
+  bool draws = true;
 };
 
 // Sums over the step's groups, padding of static batches included. A cost model needs no more.
@@ -34,7 +36,8 @@ struct StepTotals {
   std::int64_t sequences = 0;  // running sequences
   Tokens prompt_tokens{0};     // computed in a prefill (recomputed ones too)
   Tokens decode_tokens{0};     // one for each decoding sequence
-  Tokens kv_read{0};           // context tokens read by decodes, each sequence its own
+  Tokens kv_read{0};           // context tokens read by decodes, each sequence its own, and by
+                               // chunks of what earlier ones have stored
   Tokens prefix_read{0};       // part of kv_read that lies in a prefix shared with other requests
   Tokens recomputed{0};        // part of prompt_tokens that had been computed before
 };

@@ -113,8 +113,30 @@ TEST(Identity, APrefixAndWhatIsRecomputedBehindItInOneStep) {
   EXPECT_EQ(verdict.error, "");
   EXPECT_EQ(verdict.different, 0);
   EXPECT_EQ(verdict.compared, 2);
-  // Without a prefix it would be all of them.
-  EXPECT_EQ(verdict.recomputed, second.prompt + Tokens(33) - second.prefix_tokens);
+  // Without a prefix it would be all that it had stored.
+  EXPECT_EQ(verdict.recomputed, second.prompt + Tokens(32) - second.prefix_tokens);
+}
+
+// Wherever the budget cuts a prompt, and the generated tokens that are computed again behind it.
+TEST(Identity, PromptsInChunks) {
+  for (const AllocatorEntry& entry : allocator_registry()) {
+    for (const Preemption preemption : {Preemption::recompute, Preemption::swap}) {
+      const std::string name(entry.name);
+      VerifyArm arm = iteration_arm(name + " in chunks", name, 7, preemption);
+      auto& config = std::get<IterationConfig>(arm.scheduler);
+      config.chunked_prefill = true;
+      config.max_batched_tokens = Tokens(preemption == Preemption::swap ? 27 : 33);
+      config.estimate = estimate_low;
+      const ArmVerdict verdict = expect_identity(arm, single_sequences());
+      EXPECT_GT(verdict.preemptions, 0) << arm.name;
+    }
+  }
+  VerifyArm arm = iteration_arm("groups in chunks", "paged", 7, Preemption::recompute);
+  auto& config = std::get<IterationConfig>(arm.scheduler);
+  config.chunked_prefill = true;
+  config.max_batched_tokens = Tokens(30);
+  config.prefix = PrefixSharing::copy_on_write;
+  EXPECT_GT(expect_identity(arm).swapped, Tokens(0));
 }
 
 TEST(Identity, StaticBatches) {

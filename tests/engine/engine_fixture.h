@@ -50,7 +50,7 @@ class ListTrace final : public TraceSource {
 
 // Every step takes one second and is written down. A group is its request's letter, then the tokens
 // computed, [first, first + count); '*' marks tokens shared by several sequences. Plan operations
-// follow: out, in, copy (tokens).
+// follow: out, in, copy (tokens). "..." follows a chunk of a prompt that is not its last.
 class WritingExecutor final : public Executor {
  public:
   explicit WritingExecutor(std::unique_ptr<BeamModel> beams = nullptr, int depth = 1)
@@ -67,12 +67,13 @@ class WritingExecutor final : public Executor {
       if (group.sequences.size() > 1) line += group.shared ? "*" : "";
       line += std::to_string(group.first.count());
       if (group.count > Tokens(1)) line.append("+").append(std::to_string(group.count.count()));
+      if (!group.draws && group.request->output > Tokens(0)) line += "...";
     }
     line += plan_text(step.plan);
     lines.push_back(line);
     tokens_.clear();
     for (const StepGroup& group : step.groups) {
-      if (beams_ && group.request->decoding.kind == DecodingKind::beam)
+      if (beams_ && group.draws && group.request->decoding.kind == DecodingKind::beam)
         beams_->step(group, tokens_);
     }
   }

@@ -34,6 +34,7 @@ struct Case {
   const char* allocator;
   Preemption preemption;
   int block_tokens;
+  int chunks_of = 0;  // tokens of an iteration, where prompts may take several
 };
 
 class LedgerCloses : public testing::TestWithParam<Case> {};
@@ -51,6 +52,10 @@ TEST_P(LedgerCloses, UnderMixedDecodingsAndConstantPreemption) {
   laboratory.iteration.share_prompt = paged;
   laboratory.iteration.prefix = paged ? PrefixSharing::copy_on_write : PrefixSharing::none;
   laboratory.beam_death = 0.2;
+  if (GetParam().chunks_of > 0) {
+    laboratory.iteration.chunked_prefill = true;
+    laboratory.iteration.max_batched_tokens = Tokens(GetParam().chunks_of);
+  }
   const Played played = laboratory.play(mixed_trace(400, 7));
   ASSERT_EQ(played.sink.requests.size(), 400U);
   std::int64_t preemptions = 0;
@@ -62,14 +67,15 @@ TEST_P(LedgerCloses, UnderMixedDecodingsAndConstantPreemption) {
   for (const RequestEvent& event : played.sink.requests) EXPECT_FALSE(event.rejected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Allocators, LedgerCloses,
-                         testing::Values(Case{"paged", Preemption::recompute, 4},
-                                         Case{"paged", Preemption::swap, 4},
-                                         Case{"paged", Preemption::swap, 1},
-                                         Case{"paged", Preemption::swap, 7},
-                                         Case{"buddy", Preemption::recompute, 4},
-                                         Case{"contiguous-first-fit", Preemption::recompute, 1},
-                                         Case{"contiguous-best-fit", Preemption::recompute, 1}));
+INSTANTIATE_TEST_SUITE_P(
+    Allocators, LedgerCloses,
+    testing::Values(Case{"paged", Preemption::recompute, 4}, Case{"paged", Preemption::swap, 4},
+                    Case{"paged", Preemption::swap, 1}, Case{"paged", Preemption::swap, 7},
+                    Case{"paged", Preemption::recompute, 4, 40},
+                    Case{"paged", Preemption::swap, 7, 40}, Case{"buddy", Preemption::recompute, 4},
+                    Case{"buddy", Preemption::recompute, 4, 40},
+                    Case{"contiguous-first-fit", Preemption::recompute, 1},
+                    Case{"contiguous-best-fit", Preemption::recompute, 1}));
 
 }  // namespace
 }  // namespace kvstow

@@ -34,6 +34,7 @@ void expect_same(const Played& a, const Played& b) {
   ASSERT_EQ(a.sink.requests.size(), b.sink.requests.size());
   for (std::size_t i = 0; i < a.sink.requests.size(); ++i) {
     EXPECT_EQ(a.sink.requests[i].id, b.sink.requests[i].id);
+    EXPECT_EQ(a.sink.requests[i].first_scheduled, b.sink.requests[i].first_scheduled);
     EXPECT_EQ(a.sink.requests[i].first_token, b.sink.requests[i].first_token);
     EXPECT_EQ(a.sink.requests[i].finish, b.sink.requests[i].finish);
   }
@@ -56,6 +57,24 @@ TEST(RunAhead, TheSameStepsAndTheSameReports) {
       EXPECT_EQ(ahead.most_in_flight, depth);
       expect_same(in_step, ahead);
     }
+  }
+}
+
+TEST(RunAhead, PromptsInChunksToo) {
+  Laboratory laboratory;
+  laboratory.pool = {.device_slots = Tokens(80),
+                     .host_slots = Tokens(200),
+                     .block_tokens = Tokens(4),
+                     .max_sequence = Tokens(64)};
+  laboratory.iteration.chunked_prefill = true;
+  laboratory.iteration.max_batched_tokens = Tokens(7);
+  const Played in_step = laboratory.play(crowd(false));
+  EXPECT_TRUE(std::any_of(in_step.lines.begin(), in_step.lines.end(), [](const std::string& line) {
+    return line.find("...") != std::string::npos;
+  }));
+  for (const int depth : {2, 3}) {
+    laboratory.depth = depth;
+    expect_same(in_step, laboratory.play(crowd(false)));
   }
 }
 

@@ -31,7 +31,7 @@ TEST(IterationScheduler, RecomputesTheLatestArrival) {
   EXPECT_THAT(played.lines, ElementsAre("A0+8 B0+7", "A8 B7", "A9 B8", "A10", "A11 B0+10", "A12",
                                         "A13", "B0+11"));
   EXPECT_EQ(played.sink.requests[1].preemptions, 2);
-  EXPECT_EQ(played.sink.requests[1].recomputed, Tokens(10 + 11));
+  EXPECT_EQ(played.sink.requests[1].recomputed, Tokens(9 + 10));  // not what it had only drawn
   EXPECT_EQ(played.sink.steps[3].preemptions, 1);
   EXPECT_EQ(played.sink.steps[5].preemptions, 1);
 }
@@ -124,6 +124,65 @@ TEST(IterationScheduler, SequenceCapCountsRunningGroupsPlusNewSequences) {
                                          {.prompt = 2, .output = 2, .decoding = two},
                                          {.prompt = 2, .output = 2, .decoding = two}});
   EXPECT_THAT(played.lines, ElementsAre("A*0+2 B*0+2", "A2 B2 copy2 copy2", "C*0+2", "C2 copy2"));
+}
+
+// Decodes first, then the prompt that was begun, then what waits. C's slots are there from the
+// start.
+TEST(IterationScheduler, APromptTakesWhatTheBudgetHasLeft) {
+  Laboratory laboratory;
+  laboratory.iteration.max_batched_tokens = Tokens(6);
+  laboratory.iteration.chunked_prefill = true;
+  const Played played = laboratory.play(
+      {{.prompt = 2, .output = 4}, {.prompt = 3, .output = 2}, {.prompt = 9, .output = 2}});
+  EXPECT_THAT(played.lines, ElementsAre("A0+2 B0+3 C0...", "A2 B3 C1+4...", "A3 C5+4", "A4 C9"));
+  const std::vector<StepTotals>& totals = played.sink.totals;
+  EXPECT_EQ(totals[1].prompt_tokens, Tokens(4));
+  EXPECT_EQ(totals[1].kv_read, Tokens(3 + 4 + 1));  // A, B and C's first chunk
+  const StepEvent& first = played.sink.steps.front();
+  EXPECT_EQ(first.device.live, Tokens(2 + 3 + 1));
+  EXPECT_EQ(first.logical, Tokens(2 + 3 + 1));
+  EXPECT_EQ(first.device.reserved, Tokens(2 + 1 + 11 - 1));  // up to the true lengths or the block
+  const RequestEvent& c = played.sink.requests.back();
+  EXPECT_EQ(c.first_scheduled, 0);
+  EXPECT_EQ(c.first_token, 3);
+}
+
+TEST(IterationScheduler, AChunkedPromptMayExceedTheBudget) {
+  Laboratory laboratory;
+  laboratory.pool.device_slots = Tokens(40);
+  laboratory.iteration.max_batched_tokens = Tokens(4);
+  laboratory.iteration.chunked_prefill = true;
+  const Decoding two{DecodingKind::parallel, 2};
+  const Played played = laboratory.play({{.prompt = 9, .output = 2, .decoding = two}});
+  EXPECT_THAT(played.lines, ElementsAre("A*0+4...", "A*4+4...", "A*8", "A9 copy1"));
+  EXPECT_EQ(played.sink.steps[0].device.live, Tokens(4));  // one set of slots
+  EXPECT_EQ(played.sink.steps[0].logical, Tokens(8));
+}
+
+// Six blocks. When A has opened its fourth none is free, which drops B's two chunks (the artifact
+// asks for one free block a sequence): they are computed again, the rest of B for the first time.
+TEST(IterationScheduler, PreemptsInTheMiddleOfAPrompt) {
+  Laboratory laboratory;
+  laboratory.iteration.max_batched_tokens = Tokens(3);
+  laboratory.iteration.chunked_prefill = true;
+  const std::vector<Arrival> arrivals = {{.prompt = 2, .output = 13},
+                                         {.arrival = 10, .prompt = 7, .output = 2}};
+  Played played = laboratory.play(arrivals);
+  played.lines.erase(played.lines.begin(), played.lines.begin() + 10);
+  EXPECT_THAT(played.lines,
+              ElementsAre("A11 B0+2...", "A12 B2+2...", "A13", "B0+3...", "B3+3...", "B6", "B7"));
+  const RequestEvent& b = played.sink.requests.back();
+  EXPECT_EQ(b.preemptions, 1);
+  EXPECT_EQ(b.recomputed, Tokens(4));
+  EXPECT_EQ(b.first_scheduled, 10);
+  EXPECT_EQ(b.first_token, 16);
+  // Nothing was late: the gap between its two tokens is one step.
+  EXPECT_EQ(played.sink.gaps.back(), (std::pair<Seconds, std::int64_t>(1, 1)));
+
+  laboratory.iteration.preemption = Preemption::swap;
+  played = laboratory.play(arrivals);
+  played.lines.erase(played.lines.begin(), played.lines.begin() + 12);
+  EXPECT_THAT(played.lines, ElementsAre("A13 out4 out3", "B4+3 in4 in3", "B7"));
 }
 
 // The first request computes the prefix; a trimmed prefix is shared by reference alone.

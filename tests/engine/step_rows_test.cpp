@@ -10,6 +10,7 @@ namespace kvstow {
 namespace {
 
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 // A prefix of 12 tokens, and a request behind it that comes back with 3 tokens drawn.
@@ -33,18 +34,21 @@ class StepRowsTest : public ::testing::Test {
     histories_.of(own_.front(), request_).tokens = {11, 12, 13};
   }
   [[nodiscard]] StepGroup whole_prefix() const {
-    return {&prefix_, holder_, Tokens(0), Tokens(12), false};
+    return {&prefix_, holder_, Tokens(0), Tokens(12), false, /*draws=*/false};
   }
   [[nodiscard]] StepGroup recomputed() const {
     return {&request_, own_, Tokens(12), Tokens(5), false};
   }
+  const ForwardRows& rows_of(std::vector<StepGroup> groups) {
+    step_.groups = std::move(groups);
+    rows_.collect(step_, histories_);
+    return rows_.rows();
+  }
   std::vector<std::int32_t> stable(std::vector<StepGroup> groups) {
-    Step step;
-    step.groups = std::move(groups);
-    rows_.collect(step, histories_);
-    return rows_.rows().decode_stable;
+    return rows_of(std::move(groups)).decode_stable;
   }
 
+  Step step_;
   const std::vector<SeqId> holder_{SeqId(0)};
   const std::vector<SeqId> own_{SeqId(1)};
   Request prefix_;
@@ -61,6 +65,26 @@ TEST_F(StepRowsTest, WhatEarlierStepsStoredIsStable) {
   const auto of_each = stable({recomputed()});
   EXPECT_THAT(of_each, SizeIs(3));
   EXPECT_THAT(of_each, Each(12));
+}
+
+// The prompt's last two tokens and the first drawn one, behind a prefix that draws nothing either.
+TEST_F(StepRowsTest, AChunkThatIsNotTheLastHasNoLogits) {
+  StepGroup chunk = recomputed();
+  chunk.count = Tokens(3);
+  chunk.draws = false;
+  const ForwardRows& chunks = rows_of({whole_prefix(), chunk});
+  EXPECT_THAT(chunks.logits, SizeIs(0));
+  EXPECT_THAT(chunks.prefill_begin, ElementsAre(0, 12, 14));
+  EXPECT_THAT(chunks.prefill_first, ElementsAre(0, 12));
+  EXPECT_THAT(chunks.decode_length, ElementsAre(15));
+
+  StepGroup last = recomputed();
+  last.first = Tokens(15);
+  last.count = Tokens(2);
+  const ForwardRows& ends = rows_of({last});
+  EXPECT_THAT(ends.decode_length, ElementsAre(16, 17));
+  EXPECT_THAT(ends.decode_stable, ElementsAre(15, 15));
+  EXPECT_THAT(ends.logits, ElementsAre(1));
 }
 
 TEST_F(StepRowsTest, NothingIsStableOnAPrefixThatTheStepComputes) {

@@ -40,7 +40,7 @@ void StepRows::collect(const Step& step, TokenHistories& histories) {
   }
   std::size_t at = 0;
   for (Draw& draw : draws_) {
-    while (members_[at].group != draw.group) ++at;  // prefixes draw nothing
+    while (members_[at].group != draw.group) ++at;  // of those that draw nothing
     draw.first_row = static_cast<int>(rows_.logits.size());
     for (int i = 0; i < draw.rows; ++i) rows_.logits.push_back(members_[at++].last_row);
   }
@@ -51,11 +51,8 @@ void StepRows::collect_members(const Step& step) {
   prefixes_.clear();
   for (const StepGroup& group : step.groups) {
     const std::size_t count = members_to_compute(group);
-    if (group.request->output > Tokens(0)) {
-      draws_.push_back({&group, 0, static_cast<int>(count)});
-    } else {
-      prefixes_.push_back(group.request->prefix);
-    }
+    if (group.draws) draws_.push_back({&group, 0, static_cast<int>(count)});
+    if (group.request->output == Tokens(0)) prefixes_.push_back(group.request->prefix);
     for (std::size_t i = 0; i < count; ++i) {
       members_.push_back({&group, group.sequences[i], allocator_.view(group.sequences[i]), 0});
     }
