@@ -287,6 +287,14 @@ void check_decodings(const ResolvedPoint& point, const Complainer& where) {
   }
 }
 
+// A prefix kept for nobody would only take slots, and break up what a reservation needs whole.
+void check_prefix_sharing(const SystemConfig& system, const Complainer& where) {
+  if (system.prefix_sharing == PrefixSharing::none || shares_prefixes(system.allocator)) return;
+  where.at("prefix_sharing", "system")
+      .fail(fmt::format("{}'s allocator {} shares no prefix between requests", system.name,
+                        system.allocator));
+}
+
 bool may_swap(const ResolvedPoint& point) {
   if (point.kind == PointKind::swap) return true;
   if (point.system.allocator != "paged") return false;
@@ -434,6 +442,7 @@ DraftPoint draft_point(const Settings& settings, Library& library, const ConfigN
   check_pool(point, complain);
   check_workload(result, complain);
   check_decodings(point, complain);
+  check_prefix_sharing(point.system, complain);
   check_executor(point, complain);
   check_labels(point, complain);
   if (may_swap(point) && point.host_slots() < point.system.block_tokens) {

@@ -33,6 +33,22 @@ std::span<const AllocatorEntry> allocator_registry() {
   return kAllocators;
 }
 
+bool shares_prefixes(std::string_view name) {
+  const auto allocator = make_allocator(
+      name, {.device_slots = Tokens(8), .block_tokens = Tokens(1), .max_sequence = Tokens(4)});
+  const SeqId holder(0);
+  const SeqId other(1);
+  MemPlan plan;
+  AdmitRequest request{
+      .group = std::span(&holder, 1), .prompt = Tokens(2), .expected_total = Tokens(2)};
+  KVSTOW_CHECK(allocator->admit(request, plan).status == AllocStatus::ok, "no room for a prefix");
+  request.group = std::span(&other, 1);
+  request.prompt = request.expected_total = Tokens(3);
+  request.prefix = holder;
+  request.prefix_tokens = Tokens(2);
+  return allocator->admit(request, plan).cached > Tokens(0);
+}
+
 std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig& config) {
   std::vector<std::string> names;
   for (const AllocatorEntry& entry : kAllocators) {

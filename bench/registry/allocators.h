@@ -19,6 +19,9 @@ struct AllocatorEntry {
 
 [[nodiscard]] std::span<const AllocatorEntry> allocator_registry();
 
+// Whether it maps a resident prefix into the requests that start with it: asks one.
+[[nodiscard]] bool shares_prefixes(std::string_view name);
+
 // Throws InputError on an unknown name (offers the nearest) or a pool that makes no sense.
 [[nodiscard]] std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig&);
 

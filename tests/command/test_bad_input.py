@@ -81,6 +81,10 @@ class BadInputTest(CommandTest):
         self.expect(
             with_line("executor: gpo"), "x.yaml:7: executor: unknown executor 'gpo' (nearest: cpu)"
         )
+        self.expect(
+            with_line("prefix_sharing: whole-blocks").replace("vllm", "orca-max"),
+            "x.yaml:7: prefix_sharing: orca-max's allocator buddy shares no prefix between requests",
+        )
 
     def test_names(self):
         self.expect(
