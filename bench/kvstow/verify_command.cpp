@@ -229,6 +229,7 @@ int verify_command(const VerifyArguments& arguments) {
     fmt::print("  {:<44} {}  ({} preemptions, {} tokens recomputed, {} swapped, {} copied)\n",
                verdict.name, outcome(verdict), verdict.preemptions, verdict.recomputed.count(),
                verdict.swapped.count(), verdict.copied.count());
+    if (!verdict.fault.empty()) fmt::print("    with every call checked: {}\n", verdict.fault);
     std::fflush(stdout);
   }
   if (cases.empty()) {

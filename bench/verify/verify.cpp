@@ -6,6 +6,7 @@
 #include "bench/verify/pool_witness.h"
 #include "core/check.h"
 #include "core/engine/engine.h"
+#include "core/kv/checked_allocator.h"
 
 namespace kvstow {
 namespace {
@@ -126,6 +127,24 @@ void put_to_the_test(const VerifyArm& arm, const std::vector<Request>& trace,
   verdict.copied = sink.copied;
 }
 
+// A token that differs says that something is wrong; the shadow memory under the same calls says
+// which of them, and where.
+std::string fault_of(const VerifyArm& arm, const std::vector<Request>& trace,
+                     const ExecutorFactory& make_executor) {
+  VerifyArm checked = arm;
+  checked.decorate = [&](std::unique_ptr<KvAllocator> inner) {
+    if (arm.decorate) inner = arm.decorate(std::move(inner));
+    return std::make_unique<CheckedAllocator>(std::move(inner));
+  };
+  CountingSink sink(trace.size());
+  try {
+    serve(checked, trace, make_executor, sink);
+  } catch (const InvariantError& error) {
+    return error.what();
+  }
+  return "";
+}
+
 void count(const Request& request, bool compared, bool different, ArmVerdict& verdict) {
   if (!compared) {
     verdict.rejected += verdict.error.empty();
@@ -178,6 +197,7 @@ ArmVerdict verify_arm(const VerifyArm& arm, const std::vector<Request>& trace,
     const bool both = sink.hashes[i] && reference[i];
     count(trace[i], both, both && sink.hashes[i] != reference[i], verdict);
   }
+  if (!verdict.ok()) verdict.fault = fault_of(arm, trace, make_executor);
   return verdict;
 }
 
@@ -201,6 +221,7 @@ ArmVerdict verify_forced(const VerifyArm& arm, const std::vector<Request>& trace
     count(trace[i], sink.hashes[i].has_value(), teacher.beyond(trace[i].id), verdict);
   }
   verdict.logits = teacher.verdict();
+  if (!verdict.ok()) verdict.fault = fault_of(arm, trace, make_executor);
   return verdict;
 }
 

@@ -63,6 +63,9 @@ struct ArmVerdict {
   std::int64_t different = 0;  // requests with other tokens than the reference
   RequestId first_different;
   std::string error;  // why the arm broke off, if it did
+  // Of an arm that failed: what CheckedAllocator says when it serves the same trace again; empty
+  // where that finds no fault in the allocator.
+  std::string fault;
 
   // What the arm put to the test.
   std::int64_t preemptions = 0;

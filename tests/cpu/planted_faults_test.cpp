@@ -52,6 +52,7 @@ TEST_P(PlantedFaults, AreCaught) {
   const ArmVerdict faulty = verify_arm(arm, trace, model, reference);
   EXPECT_GT(strikes, 0) << "the fault never struck";
   EXPECT_FALSE(faulty.ok());
+  EXPECT_NE(faulty.fault.find("in call"), std::string::npos) << faulty.error << faulty.fault;
 }
 
 TEST_P(PlantedFaults, AreCaughtWhereTokensAreForced) {
