@@ -289,7 +289,9 @@ void check_decodings(const ResolvedPoint& point, const Complainer& where) {
 
 // A prefix kept for nobody would only take slots, and break up what a reservation needs whole.
 void check_prefix_sharing(const SystemConfig& system, const Complainer& where) {
-  if (system.prefix_sharing == PrefixSharing::none || shares_prefixes(system.allocator)) return;
+  if (system.prefix_sharing == PrefixSharing::none || traits_of(system.allocator).shares_prefixes) {
+    return;
+  }
   where.at("prefix_sharing", "system")
       .fail(fmt::format("{}'s allocator {} shares no prefix between requests", system.name,
                         system.allocator));
@@ -297,7 +299,7 @@ void check_prefix_sharing(const SystemConfig& system, const Complainer& where) {
 
 bool may_swap(const ResolvedPoint& point) {
   if (point.kind == PointKind::swap) return true;
-  if (point.system.allocator != "paged") return false;
+  if (traits_of(point.system.allocator).reserves) return false;  // and so never preempts
   if (point.system.preemption == Preemption::swap) return true;
   for (const DecodingShare& share : point.workload.decodings) {
     if (share.decoding.width > 1) return true;  // groups of several are always swapped

@@ -33,20 +33,26 @@ std::span<const AllocatorEntry> allocator_registry() {
   return kAllocators;
 }
 
-bool shares_prefixes(std::string_view name) {
+AllocatorTraits traits_of(std::string_view name) {
+  constexpr Tokens kPrefix(512);  // of many blocks, whatever its granularity
   const auto allocator = make_allocator(
-      name, {.device_slots = Tokens(8), .block_tokens = Tokens(1), .max_sequence = Tokens(4)});
+      name,
+      {.device_slots = 16 * kPrefix, .block_tokens = Tokens(16), .max_sequence = 4 * kPrefix});
   const SeqId holder(0);
   const SeqId other(1);
   MemPlan plan;
   AdmitRequest request{
-      .group = std::span(&holder, 1), .prompt = Tokens(2), .expected_total = Tokens(2)};
+      .group = std::span(&holder, 1), .prompt = kPrefix, .expected_total = kPrefix};
   KVSTOW_CHECK(allocator->admit(request, plan).status == AllocStatus::ok, "no room for a prefix");
-  request.group = std::span(&other, 1);
-  request.prompt = request.expected_total = Tokens(3);
-  request.prefix = holder;
-  request.prefix_tokens = Tokens(2);
-  return allocator->admit(request, plan).cached > Tokens(0);
+  request = {.group = std::span(&other, 1),
+             .prompt = 2 * kPrefix,
+             .expected_total = 4 * kPrefix,
+             .prefix = holder,
+             .prefix_tokens = kPrefix};
+  const AllocResult result = allocator->admit(request, plan);
+  KVSTOW_CHECK(result.status == AllocStatus::ok, "no room behind a prefix");
+  return {.shares_prefixes = result.cached > Tokens(0),
+          .reserves = allocator->view(other).capacity >= request.expected_total};
 }
 
 std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig& config) {

@@ -19,8 +19,13 @@ struct AllocatorEntry {
 
 [[nodiscard]] std::span<const AllocatorEntry> allocator_registry();
 
-// Whether it maps a resident prefix into the requests that start with it: asks one.
-[[nodiscard]] bool shares_prefixes(std::string_view name);
+// What an allocator shows when one is tried on a prefix of half a prompt and on a prompt that is
+// expected to double.
+struct AllocatorTraits {
+  bool shares_prefixes;  // maps a resident prefix into the requests that start with it
+  bool reserves;         // takes the room for all that is expected when it admits
+};
+[[nodiscard]] AllocatorTraits traits_of(std::string_view name);
 
 // Throws InputError on an unknown name (offers the nearest) or a pool that makes no sense.
 [[nodiscard]] std::unique_ptr<KvAllocator> make_allocator(std::string_view name, const PoolConfig&);

@@ -1,6 +1,10 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
+
+#include "core/check.h"
 
 namespace kvstow::kernels::cpu {
 namespace {
@@ -33,10 +37,20 @@ T await_change(const std::atomic<T>& word, T old) {
 
 ThreadPool::ThreadPool(int threads) {
   if (threads <= 0) threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error& error) {
+    stop();
+    throw InputError("no more than " + std::to_string(size()) + " of " + std::to_string(threads) +
+                     " threads: " + error.code().message());
+  }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   stop_.store(true);
   const std::uint64_t epoch = (ticket_.load() >> kEpochShift) + 1;
   ticket_.store(epoch << kEpochShift);

@@ -12,7 +12,9 @@ namespace kvstow::kernels::cpu {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads = 0);  // the caller counts as one; 0: as many as the machine has
+  // The caller counts as one; 0: as many as the machine has. Throws InputError where it refuses
+  // one.
+  explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -39,6 +41,7 @@ class ThreadPool {
   void dispatch(std::int64_t tasks, Call call, void* context);
   void take_tasks(std::uint64_t epoch);
   void work();
+  void stop();
 
   // One word holds the epoch of a run (high 24 bits) and the tasks nobody has taken yet (low 40):
   // a claim that succeeds is thereby a claim in that very run, however late its thread woke up.
