@@ -16,6 +16,12 @@ namespace kvstow {
   return x ^ (x >> 31);
 }
 
+// Number `i`, from 0, of the stream with this key. A key of several parts takes one after the
+// other.
+[[nodiscard]] constexpr std::uint64_t mix64(std::uint64_t key, std::uint64_t i) {
+  return mix64(key + 0x9e3779b97f4a7c15ULL * (i + 1));
+}
+
 // FNV-1a: a stable name for a stream.
 [[nodiscard]] constexpr std::uint64_t hash_name(std::string_view text) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
@@ -28,12 +34,11 @@ class RandomStream {
   RandomStream(std::uint64_t seed, std::string_view purpose) : RandomStream(key(seed, purpose)) {}
   explicit RandomStream(std::uint64_t key) : key_(key) {}
 
-  // What a stream is: number i (from 1) is mix64(key + 0x9e3779b97f4a7c15 i).
   [[nodiscard]] static std::uint64_t key(std::uint64_t seed, std::string_view purpose) {
-    return mix64(seed + 0x9e3779b97f4a7c15ULL) ^ hash_name(purpose);
+    return mix64(seed, 0) ^ hash_name(purpose);
   }
 
-  [[nodiscard]] std::uint64_t bits() { return mix64(key_ + 0x9e3779b97f4a7c15ULL * ++counter_); }
+  [[nodiscard]] std::uint64_t bits() { return mix64(key_, counter_++); }
 
   // Uniform in [0, 1), 53 bits.
   [[nodiscard]] double uniform() { return static_cast<double>(bits() >> 11) * 0x1.0p-53; }

@@ -7,8 +7,8 @@
 
 #include "bench/experiment/system.h"
 #include "core/config/model_config.h"
-#include "core/engine/sampling.h"
 #include "core/exec/half_batches.h"
+#include "core/exec/rows/sampling.h"
 #include "core/exec/step_law.h"
 #include "core/types.h"
 #include "workloads/workload.h"

@@ -24,8 +24,6 @@ class Store {
   // InputError where it cannot, and where a manifest.json or runs.csv is there that is not ours.
   explicit Store(const std::filesystem::path& directory);
 
-  [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
-
   // nullopt where the row is absent or is not the one of this key. Safe from many threads for
   // different keys.
   [[nodiscard]] std::optional<nlohmann::json> load(const std::string& key) const;

@@ -5,8 +5,8 @@
 
 #include <vector>
 
-#include "core/engine/sampling.h"
 #include "core/exec/rows/computing_executor.h"
+#include "core/exec/rows/sampling.h"
 
 namespace kvstow {
 

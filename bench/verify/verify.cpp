@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "baselines/length_estimates.h"
 #include "bench/registry/allocators.h"
 #include "bench/verify/pool_witness.h"
 #include "core/check.h"
@@ -84,10 +85,6 @@ void serve(const VerifyArm& arm, std::span<const Request> requests,
   allocator->check_invariants(CheckLevel::full);
 }
 
-Tokens whole_output(const Request& request, Tokens) {
-  return request.output;
-}
-
 // A pool in which `sequences` of `total` tokens have room, with their beams' copies.
 VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
   const Tokens slots = (total + Tokens(1)) * (2 * sequences);
@@ -97,7 +94,7 @@ VerifyArm ample_arm(std::string name, Tokens total, int sequences) {
           .scheduler = IterationConfig{.max_batched_tokens = slots,
                                        .max_sequences = sequences,
                                        .max_model_len = total,
-                                       .estimate = whole_output,
+                                       .estimate = estimate_oracle,
                                        .share_prompt = false}};
 }
 

@@ -235,8 +235,8 @@ const SequenceGroup* IterationScheduler::prefix_holder(const Request& wanted_by,
   const auto fits = [&](const SequenceGroup* group) {
     return fits_beside(prefix_slots_ + slots, *group);
   };
-  if (!std::ranges::all_of(waiting_, fits) || !std::ranges::all_of(running_, fits) ||
-      !std::ranges::all_of(swapped_, fits)) {
+  // Nothing is swapped while something is admitted.
+  if (!std::ranges::all_of(waiting_, fits) || !std::ranges::all_of(running_, fits)) {
     refused_[wanted_by.prefix] = completed_;
     return nullptr;
   }

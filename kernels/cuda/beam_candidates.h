@@ -1,4 +1,4 @@
-// What a beam step needs of its logits (core/engine/beam_step.h): each row's normaliser and its
+// What a beam step needs of its logits (core/exec/rows/beam_step.h): each row's normaliser and its
 // likeliest tokens, best first, ties to the smaller token. Only they go to the host.
 #pragma once
 

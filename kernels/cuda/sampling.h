@@ -1,5 +1,5 @@
-// From logits to tokens on the GPU: core/engine/sampling.h's draw_token for a whole batch, with the
-// same keyed random numbers (uniform_for) and the same order of ties, so that a step needs no
+// From logits to tokens on the GPU: core/exec/rows/sampling.h's draw_token for a whole batch, with
+// the same keyed random numbers (uniform_for) and the same order of ties, so that a step needs no
 // logits on the host.
 //
 // Probabilities are summed as fixed-point integers, exp((x - largest) / temperature) * 2^31 each:

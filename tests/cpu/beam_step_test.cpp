@@ -1,4 +1,4 @@
-#include "core/engine/beam_step.h"
+#include "core/exec/rows/beam_step.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

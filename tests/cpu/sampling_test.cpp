@@ -1,4 +1,4 @@
-#include "core/engine/sampling.h"
+#include "core/exec/rows/sampling.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

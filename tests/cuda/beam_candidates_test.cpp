@@ -8,8 +8,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/engine/beam_step.h"
-#include "core/engine/sampling.h"
+#include "core/exec/rows/beam_step.h"
+#include "core/exec/rows/sampling.h"
 #include "core/rng.h"
 #include "tests/cuda/device_case.h"
 

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/engine/sampling.h"
+#include "core/exec/rows/sampling.h"
 #include "tests/cuda/device_case.h"
 #include "tests/cuda/typed_floats.h"
 

@@ -9,9 +9,9 @@
 #include <memory>
 #include <vector>
 
-#include "core/engine/sampling.h"
 #include "core/exec/cpu/cpu_transformer.h"
 #include "core/exec/rows/computing_executor.h"
+#include "core/exec/rows/sampling.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 

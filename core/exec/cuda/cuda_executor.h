@@ -13,7 +13,6 @@
 #include <memory>
 #include <vector>
 
-#include "core/engine/sampling.h"
 #include "core/exec/cuda/beam_draws.h"
 #include "core/exec/cuda/cuda_transformer.h"
 #include "core/exec/cuda/plan_runner.h"
@@ -21,6 +20,7 @@
 #include "core/exec/half_batches.h"
 #include "core/exec/rows/computing_executor.h"
 #include "core/exec/rows/last_draws.h"
+#include "core/exec/rows/sampling.h"
 #include "core/exec/rows/step_rows.h"
 #include "core/kv/kv_allocator.h"
 #include "core/metrics/host_profile.h"

@@ -4,8 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "core/engine/beam_step.h"
-#include "core/engine/sampling.h"
+#include "core/exec/rows/beam_step.h"
+#include "core/exec/rows/sampling.h"
 #include "core/exec/rows/token_histories.h"
 #include "core/exec/step.h"
 

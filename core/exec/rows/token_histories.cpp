@@ -9,8 +9,8 @@ std::int32_t prompt_token(const Request& request, Tokens position, int vocab, st
   const bool prefix = request.prefix.valid() && position < request.prefix_tokens;
   const std::uint64_t owner = prefix ? request.prefix.index() : request.id.index();
   std::uint64_t key = mix64(seed ^ hash_name(prefix ? "prefix tokens" : "prompt tokens"));
-  key = mix64(key + 0x9e3779b97f4a7c15ULL * (owner + 1));
-  key = mix64(key + 0x9e3779b97f4a7c15ULL * static_cast<std::uint64_t>(position.count() + 1));
+  key = mix64(key, owner);
+  key = mix64(key, static_cast<std::uint64_t>(position.count()));
   return static_cast<std::int32_t>((key >> 32) * static_cast<std::uint64_t>(vocab) >> 32);
 }
 
@@ -45,7 +45,7 @@ const std::vector<std::int32_t>& TokenHistories::tokens(SeqId seq) const {
 std::uint64_t TokenHistories::hash(SeqId seq) const {
   std::uint64_t hash = hash_name("tokens");
   for (const std::int32_t token : tokens(seq)) {
-    hash = mix64(hash + 0x9e3779b97f4a7c15ULL * (static_cast<std::uint64_t>(token) + 1));
+    hash = mix64(hash, static_cast<std::uint64_t>(token));
   }
   return hash;
 }

@@ -1,4 +1,4 @@
-#include "core/engine/sampling.h"
+#include "core/exec/rows/sampling.h"
 
 #include <algorithm>
 #include <cmath>
@@ -80,7 +80,7 @@ double uniform_for(std::uint64_t seed, RequestId request, std::uint32_t sample_i
   std::uint64_t key = mix64(seed ^ hash_name("token sampling"));
   for (const std::uint64_t part : {std::uint64_t{request.index()}, std::uint64_t{sample_index},
                                    static_cast<std::uint64_t>(output_position.count())}) {
-    key = mix64(key + 0x9e3779b97f4a7c15ULL * (part + 1));
+    key = mix64(key, part);
   }
   return static_cast<double>(key >> 11) * 0x1.0p-53;
 }

@@ -1,7 +1,7 @@
-#include "core/engine/beam_step.h"
+#include "core/exec/rows/beam_step.h"
 
 #include "core/check.h"
-#include "core/engine/sampling.h"
+#include "core/exec/rows/sampling.h"
 
 namespace kvstow {
 namespace {
