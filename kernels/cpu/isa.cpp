@@ -1,8 +1,11 @@
 #include "kernels/cpu/isa.h"
 
 #include <cstdlib>
+#include <string>
 #include <string_view>
 #include <vector>
+
+#include "core/check.h"
 
 namespace kvstow::kernels::cpu {
 
@@ -30,10 +33,13 @@ std::span<const Isa* const> available_isas() {
 const Isa& isa() {
   static const Isa* const chosen = [] {
     const char* wanted = std::getenv("KVSTOW_ISA");
+    if (wanted == nullptr || *wanted == '\0') return available_isas().front();
+    std::string known;
     for (const Isa* candidate : available_isas()) {
-      if (wanted && std::string_view(wanted) == candidate->name) return candidate;
+      if (std::string_view(wanted) == candidate->name) return candidate;
+      known.append(known.empty() ? "" : ", ").append(candidate->name);
     }
-    return available_isas().front();
+    throw InputError(std::string("KVSTOW_ISA is '") + wanted + "'; this machine has " + known);
   }();
   return *chosen;
 }

@@ -32,6 +32,7 @@ struct Isa {
 };
 
 // The best for this machine; KVSTOW_ISA=portable|avx2|avx512 in the environment asks for less.
+// Throws InputError where the machine has none of that name.
 const Isa& isa();
 // All that this machine can run, best first (tests run each).
 std::span<const Isa* const> available_isas();

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import unittest
+import unittest.mock
 
 from command import GOOD, KVSTOW, CommandTest
 
@@ -85,6 +86,12 @@ class BadInputTest(CommandTest):
             with_line("prefix_sharing: whole-blocks").replace("vllm", "orca-max"),
             "x.yaml:7: prefix_sharing: orca-max's allocator buddy shares no prefix between requests",
         )
+
+    def test_an_instruction_set_that_is_not_there(self):
+        with unittest.mock.patch.dict(os.environ, {"KVSTOW_ISA": "avx3"}):
+            code, _, err = self.kvstow("run", "smoke-cpu", "--out", "out")
+        self.assertEqual((code, err.count("\n")), (2, 1), err)
+        self.assertRegex(err, "KVSTOW_ISA is 'avx3'; this machine has .*portable$")
 
     def test_names(self):
         self.expect(
