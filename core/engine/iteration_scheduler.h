@@ -7,7 +7,8 @@
 //     budget and sequence cap hold. The first that does not fit ends admission (head-of-line).
 // Prompts and decodes run in the same iteration. With chunked prefill (Sarathi-Serve, Agrawal et
 // al., OSDI 2024) an iteration computes as much of a prompt as the budget has left, and goes on
-// with it before 3.; memory is still taken for the whole prompt at once.
+// with it before 3.; memory is still taken for the whole prompt at once, and a prefix that is made
+// resident is computed whole, beside the budget.
 #pragma once
 
 #include <deque>
