@@ -23,12 +23,11 @@ void PoolWitness::submit(const Step& step) {
 
 void PoolWitness::carry_out(const MemOp& op) {
   const bool from_host = op.kind == MemOpKind::swap_in || op.kind == MemOpKind::free_host;
-  const bool frees = op.kind == MemOpKind::free_device || op.kind == MemOpKind::free_host;
   Pool& from = pool(from_host ? Tier::host : Tier::device);
   Pool& to = pool(op.kind == MemOpKind::swap_out ? Tier::host : Tier::device);
   const auto length = static_cast<std::size_t>(op.length.count());
   const auto src = static_cast<std::size_t>(op.src.index());
-  if (frees) {
+  if (is_free(op.kind)) {
     std::fill_n(from.written.begin() + op.src.index(), length, false);
     return;
   }

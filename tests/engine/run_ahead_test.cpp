@@ -22,6 +22,16 @@ std::vector<Arrival> crowd(bool beams) {
   return arrivals;
 }
 
+// Too small for them all at once.
+Laboratory crowded() {
+  Laboratory laboratory;
+  laboratory.pool = {.device_slots = Tokens(80),
+                     .host_slots = Tokens(200),
+                     .block_tokens = Tokens(4),
+                     .max_sequence = Tokens(64)};
+  return laboratory;
+}
+
 void expect_same(const Played& a, const Played& b) {
   EXPECT_EQ(a.lines, b.lines);
   EXPECT_EQ(a.sink.gaps, b.sink.gaps);
@@ -42,11 +52,7 @@ void expect_same(const Played& a, const Played& b) {
 
 TEST(RunAhead, TheSameStepsAndTheSameReports) {
   for (const Preemption preemption : {Preemption::recompute, Preemption::swap}) {
-    Laboratory laboratory;
-    laboratory.pool = {.device_slots = Tokens(80),
-                       .host_slots = Tokens(200),
-                       .block_tokens = Tokens(4),
-                       .max_sequence = Tokens(64)};
+    Laboratory laboratory = crowded();
     laboratory.iteration.preemption = preemption;
     const Played in_step = laboratory.play(crowd(false));
     EXPECT_EQ(in_step.most_in_flight, 1);
@@ -61,11 +67,7 @@ TEST(RunAhead, TheSameStepsAndTheSameReports) {
 }
 
 TEST(RunAhead, PromptsInChunksToo) {
-  Laboratory laboratory;
-  laboratory.pool = {.device_slots = Tokens(80),
-                     .host_slots = Tokens(200),
-                     .block_tokens = Tokens(4),
-                     .max_sequence = Tokens(64)};
+  Laboratory laboratory = crowded();
   laboratory.iteration.chunked_prefill = true;
   laboratory.iteration.max_batched_tokens = Tokens(7);
   const Played in_step = laboratory.play(crowd(false));
@@ -79,11 +81,7 @@ TEST(RunAhead, PromptsInChunksToo) {
 }
 
 TEST(RunAhead, BeamSearchWaitsForItsTokens) {
-  Laboratory laboratory;
-  laboratory.pool = {.device_slots = Tokens(80),
-                     .host_slots = Tokens(200),
-                     .block_tokens = Tokens(4),
-                     .max_sequence = Tokens(64)};
+  Laboratory laboratory = crowded();
   laboratory.beam_death = 0.3;
   const Played in_step = laboratory.play(crowd(true));
   for (const int depth : {2, 3}) {

@@ -28,6 +28,16 @@ class Paged : public testing::Test {
     for (SeqId::Rep i = 0; i < count; ++i) group.push_back(SeqId(first + i));
     return group;
   }
+  AllocStatus admit_shared(KvAllocator& allocator, std::span<const SeqId> group,
+                           std::int64_t prompt, std::int64_t expected_total) {
+    return allocator
+        .admit({.group = group,
+                .prompt = Tokens(prompt),
+                .expected_total = Tokens(expected_total),
+                .share_prompt = true},
+               plan_)
+        .status;
+  }
   static std::vector<unsigned> table(const KvAllocator& allocator, SeqId::Rep id) {
     std::vector<unsigned> table;
     for (const BlockId block : allocator.view(SeqId(id)).blocks) table.push_back(block.index());
@@ -64,14 +74,7 @@ TEST_F(Paged, Figure6BlockTable) {
 TEST_F(Paged, Figure8CopyOnWrite) {
   CheckedAllocator allocator = make(pool(8, 4));
   const auto samples = ids(0, 2);
-  ASSERT_EQ(allocator
-                .admit({.group = samples,
-                        .prompt = Tokens(7),
-                        .expected_total = Tokens(12),
-                        .share_prompt = true},
-                       plan_)
-                .status,
-            AllocStatus::ok);
+  ASSERT_EQ(admit_shared(allocator, samples, 7, 12), AllocStatus::ok);
   EXPECT_EQ(allocator.stats(Tier::device).held, Tokens(8));
   EXPECT_EQ(allocator.stats(Tier::device).logical, Tokens(14));
   ASSERT_EQ(allocator.grow(samples, Tokens(8), plan_), AllocStatus::ok);
@@ -92,14 +95,7 @@ TEST_F(Paged, Figure8CopyOnWrite) {
 TEST_F(Paged, Figure9BeamSearch) {
   CheckedAllocator allocator = make(pool(24, 4));
   const auto beams = ids(0, 4);
-  ASSERT_EQ(allocator
-                .admit({.group = beams,
-                        .prompt = Tokens(4),
-                        .expected_total = Tokens(20),
-                        .share_prompt = true},
-                       plan_)
-                .status,
-            AllocStatus::ok);
+  ASSERT_EQ(admit_shared(allocator, beams, 4, 20), AllocStatus::ok);
   // All write their second and third blocks; beams 1 and 2 then take over beam 0's.
   ASSERT_EQ(allocator.grow(beams, Tokens(12), plan_), AllocStatus::ok);
   const std::vector<Fork> from_leader = {{SeqId(0), SeqId(1)}, {SeqId(0), SeqId(2)}};
@@ -153,14 +149,7 @@ TEST_F(Paged, TheFreeListIsLastInFirstOut) {
 TEST_F(Paged, NeighboursFreedUpwardsAreOneOperation) {
   CheckedAllocator allocator = make(pool(8, 4));
   const auto beams = ids(0, 2);
-  ASSERT_EQ(allocator
-                .admit({.group = beams,
-                        .prompt = Tokens(4),
-                        .expected_total = Tokens(12),
-                        .share_prompt = true},
-                       plan_)
-                .status,
-            AllocStatus::ok);
+  ASSERT_EQ(admit_shared(allocator, beams, 4, 12), AllocStatus::ok);
   ASSERT_EQ(allocator.grow(beams, Tokens(12), plan_), AllocStatus::ok);
   EXPECT_THAT(table(allocator, 1), ElementsAre(0, 3, 4));
   ASSERT_EQ(allocator.reorder(std::vector<Fork>{{SeqId(0), SeqId(1)}}, plan_), AllocStatus::ok);
@@ -173,14 +162,7 @@ TEST_F(Paged, MetadataIsThePoolsListsAndTheTables) {
   CheckedAllocator allocator = make(pool(8, 4));
   const auto pair = ids(0, 2);
   EXPECT_EQ(allocator.stats(Tier::device).metadata, Bytes(8 * (4 + 4)));
-  ASSERT_EQ(allocator
-                .admit({.group = pair,
-                        .prompt = Tokens(7),
-                        .expected_total = Tokens(8),
-                        .share_prompt = true},
-                       plan_)
-                .status,
-            AllocStatus::ok);
+  ASSERT_EQ(admit_shared(allocator, pair, 7, 8), AllocStatus::ok);
   EXPECT_EQ(allocator.stats(Tier::device).metadata, Bytes(8 * (4 + 4) + 2 * 2 * 4));
 }
 
